@@ -1,0 +1,1 @@
+"""Limner: pictures from words, by graphs of nodes."""

@@ -1,0 +1,1 @@
+"""The machinery: what a node is, graphs, planning, running, caching; diffusion maths; networks.  See README.md."""

@@ -1,0 +1,112 @@
+"""Results by key: in memory under a budget of bytes, and in a Store where there is one."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from .plan import Step
+from .store import Outputs, Store
+from .trees import finite, mapped, size
+
+WRITE_SPEED = 100e6                             # bytes a second: what storing and reading back may be assumed to take
+WRITE_START = 0.005                             # seconds that any stored result costs
+OVERHEAD = 1024                                 # bytes that a result without tensors is counted as
+
+
+@dataclass(slots=True)
+class _Kept:
+    outputs: Outputs
+    bytes: int
+    seconds: float
+    score: float                                # lowest goes first
+
+
+class Cache:
+    """What has been computed.  Drops by recompute cost over size and recency (GreedyDual-Size, Cao and Irani 1997)."""
+
+    def __init__(self, budget: int = 2 << 30, store: Store | None = None) -> None:
+        self.budget = budget
+        self.store = store
+        self._kept: dict[str, _Kept] = {}
+        self._bytes = 0
+        self._clock = 0.0                       # the score of the last one dropped: what is used now scores above it
+        self._lock = threading.RLock()
+
+    def where(self, step: Step) -> str | None:
+        """Which tier has the result of `step`: "memory", "disk" or None.  Reads no tensor."""
+        if step.key in self._kept:
+            return "memory"
+        stored = self.store is not None and step.stored_key is not None and self.store.has(step.stored_key)
+        return "disk" if stored else None
+
+    def get(self, step: Step) -> Outputs | None:
+        """The result of `step`, from whichever tier has it."""
+        with self._lock:
+            if (kept := self._kept.get(step.key)) is not None:
+                kept.score = self._score(kept.seconds, kept.bytes)
+                return kept.outputs
+        if self.store is None or step.stored_key is None:
+            return None
+        outputs = self.store.get(step.stored_key)
+        if outputs is not None:
+            self._keep(step.key, outputs, WRITE_START)
+        return outputs
+
+    def put(self, step: Step, outputs: Outputs, seconds: float, *, shown: bool = False) -> None:
+        """Keep what `step` returned.  On disk if it is plain and worth more than it costs there, or is `shown`:
+
+        the picture that an output node delivers is always stored, so that going back to it executes nothing else.
+        """
+        if not step.node.cached or not finite(outputs):
+            return
+        outputs = mapped(outputs, lambda tensor: tensor.cpu())  # what is kept takes no room on the device
+        self._keep(step.key, outputs, seconds)
+        worth = shown or seconds > WRITE_START + 2 * size(outputs) / WRITE_SPEED
+        if worth and self.store is not None and step.stored_key is not None:
+            self.store.put(step.stored_key, outputs, seconds)
+
+    def rekey(self, old: Step, new: Step) -> None:
+        """`new` is `old`, now that its files are known by their content: it has the same result."""
+        with self._lock:
+            kept = self._kept.pop(old.key, None)
+            if kept is not None:
+                self._bytes -= kept.bytes
+        if kept is not None:
+            self.put(new, kept.outputs, kept.seconds)
+
+    def drop(self, step: Step) -> None:
+        """Forget the result of `step` in memory."""
+        with self._lock:
+            if (kept := self._kept.pop(step.key, None)) is not None:
+                self._bytes -= kept.bytes
+
+    def clear(self) -> None:
+        """Forget everything, on disk too."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+        if self.store is not None:
+            self.store.clear()
+
+    @property
+    def bytes(self) -> int:
+        """What the results in memory take."""
+        return self._bytes
+
+    def _keep(self, key: str, outputs: Outputs, seconds: float) -> None:
+        with self._lock:
+            if (before := self._kept.pop(key, None)) is not None:
+                self._bytes -= before.bytes
+            room = size(outputs) + OVERHEAD
+            if room > self.budget:
+                return
+            self._kept[key] = _Kept(outputs, room, seconds, self._score(seconds, room))
+            self._bytes += room
+            while self._bytes > self.budget:
+                worst = min(self._kept, key=lambda k: self._kept[k].score)
+                self._clock = self._kept[worst].score
+                self._bytes -= self._kept.pop(worst).bytes
+
+    def _score(self, seconds: float, room: int) -> float:
+        return self._clock + seconds / room

@@ -1,0 +1,144 @@
+"""How a run is shown: bars for a terminal, lines for a pipe, JSON for a program.  People read stderr, programs stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..run import Event, Failed, Finished, Moved, Run, Started, Warned
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Show:
+    """Says nothing but the paths of the pictures."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End, whatever happened."""
+
+    def event(self, number: int, run: Run, event: Event) -> None:
+        """Something happened in run `number`."""
+        if isinstance(event, Finished):
+            for path in event.files:
+                print(path, flush=True)  # noqa: T201
+
+    def network(self, event: object) -> None:
+        """A network was loaded or unloaded."""
+
+    def done(self, summary: dict[str, Any]) -> None:
+        """All runs have ended."""
+
+
+class Lines(Show):
+    """A line for each node that runs."""
+
+    def event(self, number: int, run: Run, event: Event) -> None:
+        super().event(number, run, event)
+        match event:
+            case Finished(cached=False):
+                _tell(f"{_name(number, event.node)} {event.seconds:.2f} s")
+            case Warned():
+                _tell(f"{_name(number, event.node)} warning: {event.text}")
+
+    def network(self, event: object) -> None:
+        _tell(_network(event))
+
+    def done(self, summary: dict[str, Any]) -> None:
+        _tell(_summary(summary))
+
+
+class Bars(Lines):
+    """A bar for each run, with its node, steps and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+        self._progress: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._tasks: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def event(self, number: int, run: Run, event: Event) -> None:
+        task = self._tasks.setdefault(number, self._progress.add_task("", total=None)) if number not in self._tasks else self._tasks[number]
+        match event:
+            case Started():
+                self._progress.update(task, description=_name(number, event.node), completed=0, total=None)
+            case Moved():
+                self._progress.update(task, completed=event.progress.done, total=event.progress.total)
+            case Warned():
+                self._progress.console.print(f"{_name(number, event.node)} warning: {event.text}", markup=False)
+            case Finished() if event.files:
+                self._progress.remove_task(self._tasks.pop(number))
+                Show.event(self, number, run, event)
+
+    def network(self, event: object) -> None:
+        self._progress.console.print(_network(event), markup=False, highlight=False)
+
+
+class Objects(Show):
+    """Each event as a JSON object on standard output, `done` last."""
+
+    def event(self, number: int, run: Run, event: Event) -> None:
+        data: dict[str, Any] = {"event": type(event).__name__.lower(), "run": number, "node": event.node}
+        match event:
+            case Moved():
+                data |= {"done": event.progress.done, "total": event.progress.total}
+            case Warned():
+                data |= {"text": event.text}
+            case Finished():
+                data |= {"cached": event.cached, "seconds": round(event.seconds, 4), "files": list(event.files)}
+            case Failed():
+                data |= {"error": type(event.error).__name__}
+        self._say(data)
+
+    def network(self, event: object) -> None:
+        recipe, size, reason = (getattr(event, name) for name in ("recipe", "bytes", "reason"))
+        self._say({"event": type(event).__name__.lower(), "kind": recipe.kind, "bytes": size, "reason": reason})
+
+    def done(self, summary: dict[str, Any]) -> None:
+        self._say(summary)
+
+    @staticmethod
+    def _say(data: dict[str, Any]) -> None:
+        print(json.dumps(data), flush=True)  # noqa: T201
+
+
+def show(options: argparse.Namespace) -> Show:
+    """The way that suits the options and where standard error goes."""
+    if options.json:
+        return Objects()
+    if options.quiet:
+        return Show()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def _name(number: int, node: str) -> str:
+    return f"{node} #{number + 1}" if number else node
+
+
+def _network(event: object) -> str:
+    recipe, size, reason = (getattr(event, name) for name in ("recipe", "bytes", "reason"))
+    return f"{type(event).__name__.lower()} {recipe.kind.replace('_', ' ')}, {size / 1e6:.1f} MB: {reason}"
+
+
+def _summary(summary: dict[str, Any]) -> str:
+    return f"ran {len(summary['executed'])}, cached {len(summary['cached'])}, {summary['seconds']:.1f} s"
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

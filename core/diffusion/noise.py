@@ -1,0 +1,124 @@
+"""Noise: everything random in a picture, as a function of its seed.  Drawn on the CPU: the same on every device.
+
+A picture has two streams, one for its start and one for its steps; the second one is either fresh at each step or the
+increments of one Brownian path, which is the same path whatever the schedule.  (torch's generator for the CPU reads the
+low 32 bits of a seed: seeds that differ by 2**32 give the same picture.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Noise = Callable[[float, float], "Tensor"]  # from sigma, to sigma -> noise of variance 1
+
+
+def start(seed: int, shape: Sequence[int]) -> Tensor:
+    """The noise that a picture starts from: what torch.randn gives after torch.manual_seed(seed)."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+
+
+def fresh(seed: int, like: Tensor) -> Noise:
+    """New noise at each step, of the shape of `like` and sent to where it is."""
+    generator = _stream(seed, "steps")
+    return lambda _s, _t: _sent(torch.randn(like.shape, generator=generator), like)
+
+
+class Brownian:
+    """The increments of one path W over sigma >= 0, each divided by its deviation.  Called as `Noise`.
+
+    W(0) = 0 and W(t) - W(s) ~ N(0, t - s).  It is a tree of bridges (arXiv:2001.01328, section 4): W is first drawn at
+    the powers of two, then halfway between two points that are known, with a generator seeded by these points.  So W(t)
+    depends on the seed and on t alone, and finer schedules walk along the path that coarser ones took.
+    """
+
+    DEPTH = 18  # halvings before the last bridge, to t itself: steps much shorter than 2**-18 sigma share one
+
+    def __init__(self, seed: int, like: Tensor) -> None:
+        self._seed, self._like = seed, like
+        self._powers: list[Tensor] = []  # W(1), W(2), W(4) ...
+        self._recent: dict[float, Tensor] = {}  # the two ends of the last step: the next one begins where it ended
+
+    def __call__(self, s: float, t: float) -> Tensor:
+        """(W(t) - W(s)) / sqrt(|t - s|), of the shape of `like` and sent to where it is."""
+        ends = {sigma: self._recent[sigma] if sigma in self._recent else self.at(sigma) for sigma in (s, t)}
+        self._recent = ends
+        return _sent((ends[t] - ends[s]) / math.sqrt(abs(t - s)), self._like)
+
+    def at(self, sigma: float) -> Tensor:
+        """W(sigma), in float64 on the CPU."""
+        a, w_a, b, w_b = self._octave(sigma)
+        for _ in range(self.DEPTH):
+            if sigma == a:
+                break
+            middle = (a + b) / 2
+            w = self._bridged(a, w_a, b, w_b, middle)
+            a, w_a, b, w_b = (middle, w, b, w_b) if sigma >= middle else (a, w_a, middle, w)
+        return w_a if sigma == a else self._bridged(a, w_a, b, w_b, sigma)
+
+    def _octave(self, sigma: float) -> tuple[float, Tensor, float, Tensor]:
+        """The two powers of two (or 0 and 1) around sigma, and W there."""
+        k = max(math.frexp(sigma)[1], 0)  # sigma < 2**k
+        while len(self._powers) <= k:
+            last = len(self._powers)
+            before = self._powers[-1] if last else torch.zeros(self._like.shape, dtype=torch.float64)
+            self._powers.append(before + math.sqrt(2.0 ** max(last - 1, 0)) * self._drawn(2.0**last))
+        if k == 0:
+            return 0.0, torch.zeros_like(self._powers[0]), 1.0, self._powers[0]
+        return 2.0 ** (k - 1), self._powers[k - 1], 2.0**k, self._powers[k]
+
+    def _bridged(self, a: float, w_a: Tensor, b: float, w_b: Tensor, t: float) -> Tensor:
+        """W(t), drawn given W(a) and W(b)."""
+        share = (t - a) / (b - a)
+        return w_a + share * (w_b - w_a) + math.sqrt(share * (b - t)) * self._drawn(a, b, t)
+
+    def _drawn(self, *points: float) -> Tensor:
+        return torch.randn(self._like.shape, generator=_stream(self._seed, "path", *points)).double()
+
+
+def shared_start(seed: int, shape: Sequence[int], batch_index: Sequence[int] | None = None) -> Tensor:
+    """The start of a whole batch (B, C, h, w) from one source, as ComfyUI draws it.
+
+    With batch_index, images are drawn one after the other and image k takes the one numbered batch_index[k].
+    """
+    if batch_index is None:
+        return start(seed, shape)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.randn((1, *shape[1:]), generator=generator) for _ in range(max(batch_index) + 1)]
+    return torch.cat([drawn[k] for k in batch_index])
+
+
+def shared_steps(seed: int, like: Tensor) -> list[Noise]:
+    """One source for a batch like (B, C, h, w), drawn whole at each step; image k gets its slice."""
+    generator = torch.Generator().manual_seed(seed)
+    slices: list[deque[Tensor]] = [deque() for _ in like]  # an image may be steps ahead of another
+
+    def noise(k: int) -> Tensor:
+        if not slices[k]:
+            for image, drawn in zip(slices, torch.randn(like.shape, generator=generator).split(1), strict=True):
+                image.append(drawn)
+        return _sent(slices[k].popleft(), like)
+
+    return [lambda _s, _t, k=k: noise(k) for k in range(len(like))]
+
+
+def _stream(seed: int, *what: object) -> torch.Generator:
+    """A generator of its own for each purpose."""
+    digest = blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def _sent(noise: Tensor, like: Tensor) -> Tensor:
+    """To the device and dtype of `like`, without waiting for it: from pinned memory, which a GPU copies by itself."""
+    noise = noise.to(like.dtype)
+    if like.device.type == "cuda":
+        noise = noise.pin_memory()
+    return noise.to(like.device, non_blocking=True)

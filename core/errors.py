@@ -1,0 +1,126 @@
+"""Everything that can go wrong, as one small tree.  Each error is a sentence for a person and a code for a program.
+
+LimnerError
+├── UsageError          the command line asks for something that there is not
+├── WorkflowError       a file that is no workflow
+│   └── InvalidGraph    a workflow that cannot run: carries every problem it has
+├── ModelMissing        a model that is named and not there
+├── ModelFileError      a model file that is damaged, unsafe or of another kind
+├── ImageFileError      a picture that cannot be read
+├── StorageError        a file that cannot be written
+├── DeviceError         a device or dtype that this machine does not have
+├── OutOfMemory         a network or a batch that does not fit, with what holds the memory
+├── BadReturn           a node that returned something else than it declares
+├── TimeLimit           a run that took longer than it was given
+└── Interrupted         the user has stopped the run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .graph import Problem
+
+
+class LimnerError(Exception):
+    """Something went wrong that a person can act on."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(LimnerError):
+    """The command line asks for something that there is not."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class WorkflowError(LimnerError):
+    """A file that is no workflow."""
+
+    code = "bad_workflow"
+    exit_code = 3
+
+
+class InvalidGraph(WorkflowError):
+    """A workflow that cannot run."""
+
+    code = "invalid_graph"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ModelMissing(LimnerError):
+    """A model that is named and not there."""
+
+    code = "model_missing"
+    exit_code = 3
+
+
+class ModelFileError(LimnerError):
+    """A model file that is damaged, unsafe or of another kind."""
+
+    code = "bad_model_file"
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class ImageFileError(LimnerError):
+    """A picture that cannot be read."""
+
+    code = "bad_image_file"
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class StorageError(LimnerError):
+    """A file that cannot be written."""
+
+    code = "cannot_write"
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"cannot write {path}: {reason}")
+
+
+class DeviceError(LimnerError):
+    """A device or dtype that this machine does not have."""
+
+    code = "no_device"
+    exit_code = 2
+
+
+class OutOfMemory(LimnerError):
+    """A network or a batch that does not fit, with what holds the memory."""
+
+    code = "out_of_memory"
+    exit_code = 5
+
+
+class BadReturn(LimnerError):
+    """A node that returned something else than it declares."""
+
+    code = "bad_return"
+
+
+class TimeLimit(LimnerError):
+    """A run that took longer than it was given."""
+
+    code = "timeout"
+    exit_code = 124
+
+
+class Interrupted(LimnerError):
+    """The user has stopped the run."""
+
+    code = "interrupted"
+    exit_code = 130

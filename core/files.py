@@ -1,0 +1,112 @@
+"""Writing files whole or not at all, and names that stay inside their folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StorageError, UsageError
+
+RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")  # devices, on Windows
+FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place when the block ends well and vanishes when it does not.
+
+    `durable` waits until the disk has it.  Raises `StorageError` with the reason where the disk refuses.
+    """
+    with _beside(path) as temporary:
+        yield temporary
+        if durable:
+            _sync(temporary)
+        temporary.replace(path)
+
+
+def numbered(folder: Path, prefix: str, suffix: str, fill: Callable[[Path], None]) -> Path:
+    """Have `fill` write a new file `<prefix>_00001<suffix>`, with the first number that is free.
+
+    `prefix` may lead into folders below `folder`.  No two callers get one number, not in other processes either.
+    """
+    first = safe_join(folder, f"{prefix}_00001{suffix}")
+    with _beside(first) as temporary:
+        fill(temporary)
+        _sync(temporary)
+        number = _last_number(first, prefix.rpartition("/")[2], suffix)
+        while True:
+            number += 1
+            path = first.with_name(f"{prefix.rpartition('/')[2]}_{number:05}{suffix}")
+            try:
+                path.hardlink_to(temporary)     # fails where somebody else has the name; `replace` would not
+            except FileExistsError:
+                continue
+            return path
+
+
+def write(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in words."""
+    if error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return (error.strerror or str(error)).lower()
+
+
+def safe_join(root: Path, name: str) -> Path:
+    """`root / name`, or a `UsageError` where that could lead out of `root` or to a device."""
+    parts = name.split("/")
+    for part in parts:
+        if not part or part in {".", ".."} or part != part.strip() or part.endswith("."):
+            raise UsageError(f"{name!r} is no file name: it must be a plain relative path")
+        if FORBIDDEN.search(part) or RESERVED.match(part) or len(part.encode()) > 240:
+            raise UsageError(f"{name!r} is no file name: {part!r} cannot be one on every system")
+    path = root.joinpath(*parts)
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"{name!r} leads out of {root}")
+    return path
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of `path`, gone in the end."""
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".tmp{path.suffix}")
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o666 & ~_umask())
+        yield temporary
+    except OSError as error:
+        raise StorageError(path, reason(error)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _last_number(first: Path, stem: str, suffix: str) -> int:
+    pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(suffix)}")
+    found = (pattern.fullmatch(path.name) for path in first.parent.iterdir())
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,169 @@
+"""What a front door sets up once: folders, cache and networks; and the way from a document to runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import environment
+from .cache import Cache
+from .errors import InvalidGraph, UsageError, WorkflowError
+from .explain import Explained, explain, records
+from .folders import Folders, default_base
+from .graph import Graph, Problem, ancestors, problems, targets
+from .messages import say
+from .plan import Plan, Salt, plan, resettled
+from .run import Event, Run
+from .schema import Context, ModelFile, Registry
+from .store import Store
+from .workflow import Document, Sockets, api, graph, lower
+
+if TYPE_CHECKING:
+    from .models.residency import Residency
+
+
+ALL = frozenset({"*"})                          # forced: every node
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a host computes, and where its files lie."""
+
+    base: Path | None = None                    # None: the platform's folder for a user's data
+    device: str = "auto"                        # auto, cpu, cuda or cuda:n
+    dtype: str = "auto"                         # auto, float32, float16 or bfloat16
+    vram_budget: int | None = None              # bytes of networks on the device; None: what the device has
+    disk_cache: bool = True
+    output: Path | None = None                  # None: the folder output of the base directory
+    metadata: bool = True                       # write the workflow into pictures
+
+
+class Host:
+    """Documents in, runs out.  torch is loaded when the first run is made."""
+
+    def __init__(self, registry: Registry, settings: Settings | None = None) -> None:
+        """Make nothing yet, and open nothing."""
+        self.registry = registry
+        self.settings = settings or Settings()
+        self.folders = Folders.at(self.settings.base or default_base())
+        self.store = Store(self.folders.cache / "results") if self.settings.disk_cache else None
+        self.cache = Cache(store=self.store)
+        self._listeners: list[Callable[[object], None]] = []
+
+    def listen(self, listener: Callable[[object], None]) -> None:
+        """Have `listener` told of networks that are loaded and unloaded."""
+        self._listeners.append(listener)
+
+    @cached_property
+    def networks(self) -> Residency:
+        """Where networks are loaded and kept."""
+        from .models.residency import Residency, resolve_device, resolve_dtype
+
+        device = resolve_device(self.settings.device)
+        dtype = resolve_dtype(self.settings.dtype, device)
+        return Residency(device, dtype, self.settings.vram_budget, listener=self._heard)
+
+    @cached_property
+    def environment(self) -> environment.Environment:
+        """What stored results depend on beside their graph."""
+        import torch
+
+        device, dtype = self.networks.device, self.networks.dtype
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        found = environment.described(name, str(dtype).removeprefix("torch."))
+        environment.remember(self.folders.cache, self._asked, found)
+        return found
+
+    def lowered(self, document: Document) -> Graph:
+        """The graph that a document stands for."""
+        return graph(lower(document, self.sockets))
+
+    def sockets(self, kind: str) -> Sockets | None:
+        """What can be plugged in and out of a type of node."""
+        node = self.registry.get(kind)
+        if node is None:
+            return None
+        return Sockets(tuple((i.name, i.wire) for i in node.inputs), tuple(o.wire for o in node.outputs))
+
+    def problems(self, nodes: Graph, only: Iterable[str] | None = None) -> list[Problem]:
+        """What stops the targets from running.  What they do not need is not looked at."""
+        wanted = tuple(nodes) if only is None else ancestors(nodes, only)
+        return list(problems({i: nodes[i] for i in nodes if i in wanted}, self.registry, self.folders.choices))
+
+    def planned(self, nodes: Graph, only: Sequence[str] | None = None, salt: Salt | None = None) -> Plan:
+        """The plan of a graph's output nodes, or of the nodes named.  Raises `InvalidGraph`."""
+        for node_id in only or ():
+            if node_id not in nodes:
+                raise UsageError(f"there is no node {node_id!r}; there are: {', '.join(nodes)}")
+        wanted = tuple(only) if only else targets(nodes, self.registry)
+        if found := self.problems(nodes, wanted or None):
+            raise InvalidGraph(found)
+        if not wanted:
+            raise WorkflowError(say("nothing_to_do"))
+        return plan(nodes, self.registry, wanted, self.folders.fingerprint, salt or (lambda _: None))
+
+    def explained(self, nodes: Graph, scope: str, only: Sequence[str] | None = None, forced: frozenset[str] = frozenset()) -> list[Explained]:
+        """What would run, and why; loads neither torch nor networks."""
+        known = environment.remembered(self.folders.cache, self._asked)
+        planned = self.planned(nodes, only, known and environment.salted(known))
+        seen = self.store.seen(scope) if self.store else {}
+        return explain(planned, self.cache, seen, _steps(forced, planned))
+
+    def run(
+        self,
+        nodes: Graph,
+        scope: str = "",
+        only: Sequence[str] | None = None,
+        forced: frozenset[str] = frozenset(),
+        document: Document | None = None,
+    ) -> Run:
+        """A run of a graph, to be driven.  `document` is written into the pictures."""
+        planned = self.planned(nodes, only, environment.salted(self.environment))
+        embedded = (document or Document(api(nodes))).as_json() if self.settings.metadata else None
+        context = Context(
+            networks=self.networks,
+            library=self.folders,
+            output=(self.settings.output or self.folders.output).absolute(),
+            temp=self.folders.temp.absolute(),
+            document=embedded,
+            prompt=api(nodes) if self.settings.metadata else None,
+        )
+        if self.store:
+            self.store.remember(scope, records(planned))
+        return Run(planned, self.cache, context, _steps(forced, planned))
+
+    def drive(self, runs: Sequence[Run]) -> Iterator[tuple[int, Event]]:
+        """Every event of every run, side by side; then results keyed by stand-ins get their files' hashes."""
+        from .drive import drive
+
+        yield from drive(runs, self.networks)
+        for run in runs:
+            settled = resettled(run.plan, self.folders.settled, environment.salted(self.environment))
+            for node_id, step in settled.items():
+                self.cache.rekey(run.plan.steps[node_id], step)
+
+    def models(self, nodes: Graph) -> dict[str, str]:
+        """The sha256 of every model file that a graph names."""
+        named = {
+            (spec.hint.folder, str(instance.inputs.get(spec.name, spec.default)))
+            for instance in nodes.values()
+            for spec in self.registry[instance.type].inputs
+            if isinstance(spec.hint, ModelFile)
+        }
+        return {f"{folder}/{name}": self.folders.digest(self.folders.model(folder, name)) for folder, name in sorted(named)}
+
+    def _heard(self, event: object) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    @property
+    def _asked(self) -> str:
+        return f"{sys.prefix} {self.settings.device} {self.settings.dtype}"
+
+
+def _steps(forced: frozenset[str], planned: Plan) -> frozenset[str]:
+    return frozenset(planned.steps) if forced == ALL else forced

@@ -1,0 +1,1 @@
+"""Networks, and how their weights come from files."""

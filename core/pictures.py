@@ -1,0 +1,105 @@
+"""Pictures to and from files.  The only module that opens images: their size is capped before they are decoded."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ImageFileError
+from .files import reason
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from PIL.PngImagePlugin import PngInfo
+    from torch import Tensor
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MOST_PIXELS = 64_000_000
+EXIF_TEXTS = {0x010F: "workflow", 0x0110: "prompt"}  # where ComfyUI keeps them in WebP: Make and Model
+
+
+def load(path: Path) -> tuple[Tensor, Tensor]:
+    """A picture as (1, H, W, 3) float32 in [0, 1], and its transparency as (1, H, W): 1 where nothing is.
+
+    Turned as its EXIF says.  Raises `ImageFileError`.
+    """
+    import numpy as np
+    import torch
+    from PIL import ImageOps
+
+    with _opened(path) as picture:
+        rgba = np.asarray(ImageOps.exif_transpose(_eight_bits(picture)).convert("RGBA"), dtype=np.float32) / 255
+    pixels = torch.from_numpy(rgba)
+    return pixels[None, :, :, :3].contiguous(), 1 - pixels[None, :, :, 3]
+
+
+def write(path: Path, pixels: Tensor, texts: Mapping[str, str] | None = None) -> None:
+    """Write (H, W, 3) in [0, 1] as PNG, with `texts` as its text chunks."""
+    picture(pixels).save(path, "PNG", pnginfo=_chunks(texts or {}), compress_level=4)
+
+
+def png(pixels: Tensor) -> bytes:
+    """The same, without a file."""
+    buffer = io.BytesIO()
+    picture(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def picture(pixels: Tensor) -> Picture:
+    """A Pillow image of (H, W, 3) in [0, 1]."""
+    from PIL import Image
+
+    return Image.fromarray(pixels.detach().cpu().clamp(0, 1).mul(255).round().byte().numpy())
+
+
+def texts(path: Path) -> dict[str, str]:
+    """The workflows that a PNG (text chunks) or a WebP (EXIF) carries, by keyword."""
+    with _opened(path) as opened:
+        opened.load()                           # PNG chunks may come after the pixels
+        found = {k: v for k, v in opened.info.items() if isinstance(k, str) and isinstance(v, str)}
+        for tag, keyword in EXIF_TEXTS.items():
+            text = opened.getexif().get(tag)
+            if isinstance(text, str):
+                found.setdefault(keyword, text.removeprefix(f"{keyword}:"))
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Picture]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
+            with Image.open(path, formats=FORMATS) as opened:
+                width, height = opened.size
+                if width * height > MOST_PIXELS:
+                    raise ImageFileError(path, f"is {width} x {height}, more than {MOST_PIXELS // 10**6} megapixels")
+                yield opened
+    except UnidentifiedImageError:
+        raise ImageFileError(path, f"is no picture that can be read; those are: {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise ImageFileError(path, f"is larger than {MOST_PIXELS // 10**6} megapixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        detail = reason(error) if isinstance(error, OSError) else str(error)
+        raise ImageFileError(path, f"is damaged: {detail}") from None
+
+
+def _chunks(texts: Mapping[str, str]) -> PngInfo:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text)
+    return info
+
+
+def _eight_bits(picture: Picture) -> Picture:
+    """Sixteen-bit grey as eight-bit grey; Pillow would cut it off at white."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return picture.convert("I").point(lambda value: value / 256).convert("L")

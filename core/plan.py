@@ -1,0 +1,128 @@
+"""From a valid graph to the steps of one run, each with the keys its result is cached under.  Pure; not recursive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from .graph import Graph, Link, Value, ancestors, coerced, order, renamed
+from .schema import FileHint, InputFile, ModelFile, Node, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What stands for a file in a key."""
+
+    text: str
+    settled: bool = True                        # False: a stand-in, until the content's hash is known
+
+
+Fingerprints = Callable[[FileHint, str], Fingerprint]  # of the file that an input names
+Salt = Callable[[Node[..., object]], str | None]  # what else a stored result depends on; None: not to be stored
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a run, with everything it is given."""
+
+    id: str
+    node: Node[..., object]
+    inputs: Mapping[str, Value | Link]          # defaults filled in, values of their declared types
+    key: str                                    # names the result in this process: equal keys, equal results
+    stored_key: str | None                      # names it on disk; None: not to be stored, or a hash is awaited
+    settled: bool                               # whether every file above it is named by its content
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps that `targets` need, each after what it depends on."""
+
+    steps: Mapping[str, Step]
+    targets: tuple[str, ...]
+
+
+def by_name(hint: FileHint, value: str) -> Fingerprint:
+    """The fingerprint of a host that has no files: the name."""
+    return Fingerprint(f"{hint}:{value}")
+
+
+def plan(
+    graph: Graph,
+    registry: Registry,
+    targets: Iterable[str],
+    fingerprints: Fingerprints = by_name,
+    salt: Salt = lambda _: None,
+) -> Plan:
+    """What has to be looked at to have `targets`.  Nothing else is run."""
+    targets = tuple(targets)
+    needed = ancestors(graph, targets)
+    steps: dict[str, Step] = {}
+    for node_id in order({i: graph[i] for i in graph if i in needed}):
+        instance = graph[node_id]
+        node = registry[instance.type]
+        given = renamed(instance, registry)
+        inputs: dict[str, Value | Link] = {}
+        for spec in node.inputs:
+            value = given.get(spec.name, spec.default)
+            inputs[spec.name] = value if isinstance(value, Link) or value is spec.default else coerced(spec, value)
+        steps[node_id] = _keyed(node_id, node, inputs, steps, fingerprints, salt)
+    return Plan(steps, targets)
+
+
+def resettled(planned: Plan, fingerprints: Fingerprints, salt: Salt) -> dict[str, Step]:
+    """The steps whose keys change now that files are known by their content."""
+    steps: dict[str, Step] = {}
+    for step in planned.steps.values():
+        steps[step.id] = (
+            step if step.settled else _keyed(step.id, step.node, step.inputs, steps, fingerprints, salt)
+        )
+    return {i: step for i, step in steps.items() if not planned.steps[i].settled}
+
+
+def _keyed(  # noqa: PLR0913 - everything that a key is made of
+    node_id: str,
+    node: Node[..., object],
+    inputs: Mapping[str, Value | Link],
+    steps: Mapping[str, Step],
+    fingerprints: Fingerprints,
+    salt: Salt,
+) -> Step:
+    """Keys are hashes of a result's whole history: this node, its settings, and the keys of its inputs.
+
+    A node's id and its place on the canvas are not part of them, so two nodes set up alike share a result.
+    """
+    settled = True
+    extra = salt(node) if node.cached else None
+    recipe: dict[str, object] = {}
+    stored: dict[str, object] = {}
+    for spec in node.inputs:
+        value = inputs[spec.name]
+        if isinstance(value, Link):
+            above = steps[value.node]
+            settled &= above.settled
+            recipe[spec.name] = ["from", above.key, value.output]
+            stored[spec.name] = ["from", above.stored_key, value.output]
+            if above.stored_key is None:
+                extra = None
+        elif isinstance(spec.hint, ModelFile | InputFile) and isinstance(value, str):
+            fingerprint = fingerprints(spec.hint, value)
+            settled &= fingerprint.settled
+            recipe[spec.name] = stored[spec.name] = ["file", fingerprint.text]
+        else:
+            recipe[spec.name] = stored[spec.name] = ["value", value]
+    head = [node.id, node.version]
+    return Step(
+        id=node_id,
+        node=node,
+        inputs=inputs,
+        key=_hash([*head, recipe]),
+        stored_key=_hash([*head, extra, stored]) if extra is not None and settled else None,
+        settled=settled,
+    )
+
+
+def _hash(recipe: object) -> str:
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,275 @@
+"""The runner: the only module that calls nodes.  A run yields events, and the network calls that its nodes want answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from .cache import Cache
+from .errors import BadReturn, Interrupted
+from .graph import Link
+from .plan import Plan, Step
+from .schema import Context, Need
+from .store import Outputs
+from .values import Call, Files, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Answers = list[Tensor]
+    Work = Generator["list[Call] | Progress | Need", object, object]  # a long node
+    Working = Generator["Event | list[Call]", Answers | None, None]  # a run: a list of calls is answered, an event not
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A node is being called."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A long node is getting on."""
+
+    node: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A node did its work, and has something to say about it."""
+
+    node: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A node has its result."""
+
+    node: str
+    outputs: Outputs
+    cached: bool
+    seconds: float = 0.0
+    files: tuple[str, ...] = ()                 # what an output node has delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run was stopped, at this node."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A node failed, and with it the run."""
+
+    node: str
+    error: BaseException
+
+
+Event = Started | Moved | Warned | Finished | Stopped | Failed
+
+
+class Run:
+    """One run of a plan.  `work` is advanced by a driver; `stop()` may be called from any thread."""
+
+    def __init__(self, plan: Plan, cache: Cache, context: Context, forced: frozenset[str] = frozenset()) -> None:
+        self.plan = plan
+        self.cache = cache
+        self.context = context
+        self.forced = forced
+        self.work: Working = _work(self)
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End the run before the next node or the next network call."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has called `stop`."""
+        return self._stop.is_set()
+
+
+def will_run(plan: Plan, cache: Cache, forced: frozenset[str] = frozenset()) -> tuple[set[str], set[str]]:
+    """The steps that a run would execute, and those whose results it would take from the cache.
+
+    All others are not needed: something below them is cached.  An output node always runs: it delivers.
+    """
+    runs: set[str] = set()
+    hits: set[str] = set()
+    wanted = set(plan.targets)
+    for step in reversed(plan.steps.values()):  # what depends on a step comes after it
+        if step.id not in wanted:
+            continue
+        if step.node.cached and step.id not in forced and cache.where(step):
+            hits.add(step.id)
+        else:
+            runs.add(step.id)
+            wanted.update(link.node for link in _links(step))
+    return runs, hits
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A step on the stack: waiting for what it needs, or half way through its work."""
+
+    step: Step
+    work: Work | None = None
+    need: str | None = None                     # the lazy input that the work waits for
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+def _work(run: Run) -> Working:
+    """Evaluate the targets on demand, with a stack of our own: ten thousand nodes in a chain are fine.
+
+    A result is held only until the last step that takes it has run; the cache may hold it longer.
+    """
+    plan = run.plan
+    runs, _ = will_run(plan, run.cache, run.forced)
+    takers = Counter(link.node for i in runs for link in _links(plan.steps[i]))
+    shown = {link.node for i in runs if plan.steps[i].node.delivers for link in _links(plan.steps[i])}
+    done: dict[str, Outputs] = {}
+    for target in plan.targets:
+        stack = [_Frame(plan.steps[target])]
+        while stack:
+            frame = stack[-1]
+            step = frame.step
+            if frame.work is None and step.id not in done and (hit := _cached(run, step)) is not None:
+                done[step.id] = hit
+                yield Finished(step.id, hit, cached=True)
+            if step.id in done:
+                stack.pop()
+                continue
+            if (missing := _missing(frame, done)) is not None:
+                stack.append(_Frame(plan.steps[missing]))
+                continue
+            result = yield from _guarded(run, frame, done)
+            if isinstance(result, Failed | Stopped):
+                yield result
+                return
+            if isinstance(result, Need):
+                frame.need = result.input
+                continue
+            outputs, files = result
+            run.cache.put(step, outputs, frame.seconds, shown=step.id in shown)
+            done[step.id] = outputs
+            for text in frame.warnings:
+                yield Warned(step.id, text)
+            yield Finished(step.id, outputs, cached=False, seconds=frame.seconds, files=files)
+            del outputs, result
+            _release(step, takers, done, plan.targets)
+
+
+def _guarded(run: Run, frame: _Frame, done: dict[str, Outputs]) -> Generator[
+    Event | list[Call], Answers | None, tuple[Outputs, tuple[str, ...]] | Need | Failed | Stopped
+]:
+    """Call or resume a node.  Whatever it raises ends the run, never the program."""
+    step = frame.step
+    try:
+        if run.stopping:
+            return Stopped(step.id)
+        if frame.work is None:
+            yield Started(step.id)
+            began = time.perf_counter()
+            result = step.node(**_arguments(run, frame, done))
+            frame.seconds += time.perf_counter() - began
+            if not isinstance(result, Generator):
+                return _outputs(step, result)
+            frame.work = result
+        wanted, frame.need = _lazy(frame), None
+        answer = done[wanted.node][wanted.output] if isinstance(wanted, Link) else wanted
+        result = yield from _advanced(frame, frame.work, answer)
+        return result if isinstance(result, Need) else _outputs(step, result)
+    except Interrupted:
+        return Stopped(step.id)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a node is anyone's code: whatever it raises is an event, not a crash
+        return Failed(step.id, error)
+
+
+def _advanced(frame: _Frame, work: Work, answer: object) -> Generator[Event | list[Call], Answers | None, object]:
+    """Pass a long node's calls up and its progress out, until it ends or needs a lazy input."""
+    error: Exception | None = None
+    while True:
+        began = time.perf_counter()
+        try:
+            said = work.send(answer) if error is None else work.throw(error)
+        except StopIteration as end:
+            return end.value
+        finally:
+            frame.seconds += time.perf_counter() - began
+        answer = error = None
+        if isinstance(said, Need):
+            return said
+        if isinstance(said, Progress):
+            yield Moved(frame.step.id, said)
+            continue
+        began = time.perf_counter()
+        try:
+            answer = yield said
+        except Exception as thrown:  # the driver's: a call that failed, or a stop, belongs to the node that asked
+            error = thrown
+        frame.seconds += time.perf_counter() - began
+
+
+def _cached(run: Run, step: Step) -> Outputs | None:
+    return run.cache.get(step) if step.node.cached and step.id not in run.forced else None
+
+
+def _missing(frame: _Frame, done: dict[str, Outputs]) -> str | None:
+    """A node that has to be evaluated before `frame` can go on."""
+    if frame.work is not None:
+        link = _lazy(frame)
+        return link.node if isinstance(link, Link) and link.node not in done else None
+    return next((link.node for link in _eager(frame.step) if link.node not in done), None)
+
+
+def _lazy(frame: _Frame) -> object:
+    return frame.step.inputs[frame.need] if frame.need else None
+
+
+def _arguments(run: Run, frame: _Frame, done: dict[str, Outputs]) -> dict[str, object]:
+    step = frame.step
+    given = {
+        spec.name: done[v.node][v.output] if isinstance(v := step.inputs[spec.name], Link) else v
+        for spec in step.node.inputs
+        if not spec.lazy
+    }
+    given |= {spec.name: None for spec in step.node.inputs if spec.lazy}
+    return given | {"context": replace(run.context, warn=frame.warnings.append)} if step.node.wants_context else given
+
+
+def _outputs(step: Step, result: object) -> tuple[Outputs, tuple[str, ...]]:
+    if isinstance(result, Files):
+        return (), result.paths
+    expected = len(step.node.outputs)
+    outputs = () if result is None and not expected else tuple(result) if isinstance(result, tuple) else (result,)
+    if len(outputs) != expected:
+        raise BadReturn(f"{step.node.id} declares {expected} outputs, and returned {len(outputs)}")
+    return outputs, ()
+
+
+def _release(step: Step, takers: Counter[str], done: dict[str, Outputs], targets: tuple[str, ...]) -> None:
+    for link in _links(step):
+        takers[link.node] -= 1
+        if takers[link.node] <= 0 and link.node not in targets:
+            done.pop(link.node, None)
+
+
+def _links(step: Step) -> Iterator[Link]:
+    return (value for value in step.inputs.values() if isinstance(value, Link))
+
+
+def _eager(step: Step) -> Iterator[Link]:
+    lazy = {spec.name for spec in step.node.inputs if spec.lazy}
+    return (value for name, value in step.inputs.items() if isinstance(value, Link) and name not in lazy)

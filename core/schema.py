@@ -1,0 +1,272 @@
+"""What a node is: a typed function.  Sockets, widgets, docs and exports are all read off its signature."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from .values import Files, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+REQUIRED: Any = inspect.Parameter.empty
+WIDGETS = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
+ANY_WIRE = "*"
+NAMESPACE = "limner"
+SEED_LIMIT = 2**53 - 1                          # the largest whole number that JavaScript holds exactly
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of a numeric widget, both inclusive."""
+
+    low: float
+    high: float
+    step: float | None = None
+
+
+class Choice(tuple[str, ...]):
+    """The options of a drop-down."""
+
+    __slots__ = ()
+
+    def __new__(cls, *options: str) -> Choice:
+        """Offer `options`, in this order."""
+        return super().__new__(cls, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Multiline:
+    """A string widget drawn as a text area."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A drop-down of what lies in one folder of `models/`.  Its content, not its name, enters cache keys."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A picture in the folder `input`.  Its content, not its name, enters cache keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A whole number 0..2**53 - 1 that a person may want drawn anew before each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """A socket whose upstream nodes run only if the node yields a `Need` of it."""
+
+
+Hint = Range | Choice | Multiline | ModelFile | InputFile | Seed
+FileHint = ModelFile | InputFile
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One argument of a node: a socket, and for plain values a widget as well."""
+
+    name: str
+    type: Any
+    wire: str                                   # "INT", "LATENT", ...: what may be plugged in
+    default: Any = REQUIRED
+    hint: Hint | None = None
+    doc: str = ""
+    lazy: bool = False
+
+    @property
+    def is_widget(self) -> bool:
+        """Whether a value can be typed in, not only plugged in."""
+        return self.type in WIDGETS
+
+    @property
+    def optional(self) -> bool:
+        """Whether the node runs with nothing plugged in."""
+        return self.default is not REQUIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One result of a node."""
+
+    name: str
+    wire: str
+
+
+@dataclass(frozen=True)
+class Node(Generic[P, R_co]):
+    """A function the editor can place on the canvas.  Calling it calls the function."""
+
+    name: str                                   # "EncodeText"
+    category: str
+    version: int
+    function: Callable[P, R_co]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    wants_context: bool = False
+    delivers: bool = False                      # an output node: runs though everything above it is cached
+    cached: bool = True                         # False: has side effects or reads the world, runs every time
+    renamed: tuple[tuple[str, str], ...] = ()   # (old, new) names of inputs
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def id(self) -> str:
+        """What workflow files call it; never changes."""
+        return f"{NAMESPACE}.{self.name}"
+
+    @property
+    def title(self) -> str:
+        """What people call it: "Encode text"."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).capitalize()
+
+    @property
+    def doc(self) -> str:
+        """The docstring: its first sentence is the node's tooltip."""
+        return inspect.getdoc(self.function) or ""
+
+    def input(self, name: str) -> Input | None:
+        """The input called `name`, also by a name it once had."""
+        name = dict(self.renamed).get(name, name)
+        return next((i for i in self.inputs if i.name == name), None)
+
+
+Registry = Mapping[str, Node[..., object]]      # node id -> node
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Yielded by a node: the value of a lazy input is wanted, and sent back."""
+
+    input: str
+
+
+class Networks(Protocol):
+    """Where networks are loaded and kept."""
+
+    def lent(self, recipe: Recipe) -> AbstractContextManager[nn.Module]:
+        """The network, loaded if need be and not unloaded while it is lent."""
+
+    def place(self, value: T) -> T:
+        """`value` with its tensors on the device where networks compute."""
+
+
+class Library(Protocol):
+    """Where files lie."""
+
+    def model(self, folder: str, name: str) -> Path:
+        """A file or folder below `models/<folder>`."""
+
+    def input(self, name: str) -> Path:
+        """A file below `input`."""
+
+    def digest(self, path: Path) -> str:
+        """Sha256 of what `path` holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running node may ask of its host: nothing but this crosses the boundary."""
+
+    networks: Networks
+    library: Library
+    output: Path                                # the folder that pictures are saved in
+    temp: Path                                  # the folder of previews
+    document: Mapping[str, Any] | None = None   # the workflow to write into pictures; None: leave it out
+    prompt: Mapping[str, Any] | None = None     # the same, lowered to what ran
+    warn: Callable[[str], None] = lambda _: None
+
+
+def node(
+    category: str,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    returns: type | None = None,
+    delivers: bool = False,
+    cached: bool = True,
+    renamed: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, R_co]], Node[P, R_co]]:
+    """Make a node of a function.  Raise `version` whenever its output for the same inputs changes.
+
+    A long node is a generator of calls and progress; `returns` says what it returns in the end.
+    """
+
+    def wrap(function: Callable[P, R_co]) -> Node[P, R_co]:
+        if returns is not None:
+            function.__annotations__["return"] = returns
+        hints = get_type_hints(function, include_extras=True)
+        result = hints.pop("return")
+        parameters = inspect.signature(function).parameters.values()
+        return Node(
+            name=name or "".join(word.title() for word in function.__name__.split("_")),
+            category=category,
+            version=version,
+            function=function,
+            inputs=tuple(_input(p, hints[p.name]) for p in parameters if hints[p.name] is not Context),
+            outputs=_outputs(result),
+            wants_context=Context in hints.values(),
+            delivers=delivers,
+            cached=cached and not delivers,
+            renamed=tuple((renamed or {}).items()),
+        )
+
+    return wrap
+
+
+def _input(parameter: inspect.Parameter, hint: Any) -> Input:
+    doc, widget, lazy = "", None, False
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        doc = next((x for x in extras if isinstance(x, str)), "")
+        widget = next((x for x in extras if isinstance(x, Hint)), None)
+        lazy = any(isinstance(x, Lazy) for x in extras)
+    if get_origin(hint) is UnionType:           # `Latent | None`: an optional socket
+        (hint,) = (t for t in get_args(hint) if t is not NoneType)
+    if get_origin(hint) is Literal:
+        hint, widget = str, Choice(*get_args(hint))
+    return Input(parameter.name, hint, _wire(hint), parameter.default, widget, doc, lazy)
+
+
+def _outputs(result: Any) -> tuple[Output, ...]:
+    if result is NoneType or result is None or result is Files:
+        return ()
+    if isinstance(result, type) and issubclass(result, tuple) and hasattr(result, "_fields"):
+        return tuple(Output(name, _wire(t)) for name, t in get_type_hints(result).items())
+    wire = _wire(result)
+    return (Output("value" if wire == ANY_WIRE else wire.lower(), wire),)
+
+
+def _wire(kind: Any) -> str:
+    if kind is Any or kind is object:
+        return ANY_WIRE
+    return WIDGETS.get(kind) or getattr(kind, "WIRE", kind.__name__.upper())

@@ -1,0 +1,1 @@
+"""Training: data sets, losses, and the loop as a generator of events."""
