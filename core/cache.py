@@ -9,9 +9,9 @@ from .plan import Step
 from .store import Outputs, Store
 from .trees import finite, mapped, size
 
-WRITE_SPEED = 100e6                             # bytes a second: what storing and reading back may be assumed to take
-WRITE_START = 0.005                             # seconds that any stored result costs
-OVERHEAD = 1024                                 # bytes that a result without tensors is counted as
+WRITE_SPEED = 100e6  # bytes a second: what storing and reading back may be assumed to take
+WRITE_START = 0.005  # seconds that any stored result costs
+OVERHEAD = 1024  # bytes that a result without tensors is counted as
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class _Kept:
     outputs: Outputs
     bytes: int
     seconds: float
-    score: float                                # lowest goes first
+    score: float  # lowest goes first
 
 
 class Cache:
@@ -30,7 +30,7 @@ class Cache:
         self.store = store
         self._kept: dict[str, _Kept] = {}
         self._bytes = 0
-        self._clock = 0.0                       # the score of the last one dropped: what is used now scores above it
+        self._clock = 0.0  # the score of the last one dropped: what is used now scores above it
         self._lock = threading.RLock()
 
     def where(self, step: Step) -> str | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Result = Tensor | Exception
-Answers = list[Tensor] | Exception | None       # None: the run has not begun
+Answers = list[Tensor] | Exception | None  # None: the run has not begun
 
 
 def drive(runs: Sequence[Run], networks: Residency, *, batch: int = 64) -> Iterator[tuple[int, Event]]:
@@ -85,7 +85,7 @@ def _passed(waiting: Sequence[tuple[int, Call]], members: Sequence[int], network
     """One forward pass for all `members`; where a shared one fails, one for each run: no run fails another."""
     try:
         return dict(zip(members, _fitted([waiting[i][1] for i in members], networks), strict=True))
-    except Exception as error:  # noqa: BLE001 - a network is anyone's weights: what it raises belongs to who called it
+    except Exception as error:
         runs = {waiting[i][0] for i in members}
         if len(runs) == 1:
             return dict.fromkeys(members, error)
@@ -108,15 +108,15 @@ def _fitted(calls: Sequence[Call], networks: Residency) -> list[Tensor]:
 
 def _forward(calls: Sequence[Call], networks: Residency) -> list[Tensor]:
     model = calls[0].model
-    x = torch.cat([call.x for call in calls])                               # (N, C, h, w)
+    x = torch.cat([call.x for call in calls])  # (N, C, h, w)
     tokens, mask = _tokens(calls)
     pooled = [call.conditioning.pooled for call in calls]
     vector = None if pooled[0] is None else torch.cat([p for p in pooled if p is not None]).to(x.device)  # (N, P)
     with networks.lent(model.recipe) as network, torch.inference_mode():
         denoised = parameterisation.denoise(
-            cast("Network", network), model.sampling, x, [call.sigma for call in calls], tokens, mask, vector
+            cast("Network", network), model.sampling, model.latent, x, [call.sigma for call in calls], tokens, mask, vector
         )
-    return list(denoised.split(1))
+    return list(torch.split(denoised, 1))
 
 
 def _tokens(calls: Sequence[Call]) -> tuple[Tensor, Tensor | None]:

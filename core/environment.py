@@ -17,15 +17,15 @@ from .plan import Salt
 from .schema import Node
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = __name__.rsplit(".", 2)[0]            # this package, by whatever name it was loaded
-ANSWERING = ("core.drive", "core.trees")        # what answers and stores every node's work
+PACKAGE = __name__.rsplit(".", 2)[0]  # this package, by whatever name it was loaded
+ANSWERING = ("core.drive", "core.trees")  # what answers and stores every node's work
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Where and how networks compute."""
 
-    device: str                                 # "cpu", or the name of the GPU
+    device: str  # "cpu", or the name of the GPU
     dtype: str
     attention: str
     torch: str
@@ -104,7 +104,7 @@ def _named(node: ast.ImportFrom, package: str) -> Iterator[str]:
     base = parts[: len(parts) - node.level + 1]
     module = ".".join([*base, node.module] if node.module else base)
     yield module
-    for alias in node.names:                    # `from . import samplers` names modules
+    for alias in node.names:  # `from . import samplers` names modules
         yield f"{module}.{alias.name}"
 
 

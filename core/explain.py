@@ -30,7 +30,7 @@ class Explained:
 def explain(plan: Plan, cache: Cache, seen: Mapping[str, Any], forced: frozenset[str] = frozenset()) -> list[Explained]:
     """Every node of the plan, in order.  `seen` is what they were when they last ran (`Store.seen`)."""
     runs, hits = will_run(plan, cache, forced)
-    changed: set[str] = set()                   # nodes whose results are not those of the last time
+    changed: set[str] = set()  # nodes whose results are not those of the last time
     found: list[Explained] = []
     for step in plan.steps.values():
         before = seen.get(step.id)

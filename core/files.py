@@ -43,7 +43,7 @@ def numbered(folder: Path, prefix: str, suffix: str, fill: Callable[[Path], None
             number += 1
             path = first.with_name(f"{prefix.rpartition('/')[2]}_{number:05}{suffix}")
             try:
-                path.hardlink_to(temporary)     # fails where somebody else has the name; `replace` would not
+                path.hardlink_to(temporary)  # fails where somebody else has the name; `replace` would not
             except FileExistsError:
                 continue
             return path

@@ -13,11 +13,11 @@ from .plan import Fingerprint
 from .schema import FileHint, ModelFile
 
 SHIPPED = Path(__file__).parent / "models" / "default"
-DEFAULT_MODEL = "limner-64"                     # the checkpoint that comes with the package
-DEFAULT_ENCODER = "minilm-l6"                   # and its text encoder, by itself
+DEFAULT_MODEL = "limner-64"  # the checkpoint that comes with the package
+DEFAULT_ENCODER = "minilm-l6"  # and its text encoder, by itself
 MODEL_FOLDERS = ("checkpoints", "unet", "vae", "text_encoders")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-BACKGROUND = 64 << 20                           # bytes from which a file is hashed beside the run, not before it
+BACKGROUND = 64 << 20  # bytes from which a file is hashed beside the run, not before it
 
 
 def default_base() -> Path:

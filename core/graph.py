@@ -12,8 +12,8 @@ from typing import Any
 from .messages import say
 from .schema import ANY_WIRE, REQUIRED, SEED_LIMIT, Choice, FileHint, Input, InputFile, ModelFile, Range, Registry, Seed
 
-Value = Any                                     # a JSON value
-Choices = Callable[[FileHint], Sequence[str]]   # the files that a drop-down offers now
+Value = Any  # a JSON value
+Choices = Callable[[FileHint], Sequence[str]]  # the files that a drop-down offers now
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Link:
 class Instance:
     """A node as a graph places it: what it is, and what is set or plugged in."""
 
-    type: str                                   # a node's id
+    type: str  # a node's id
     inputs: Mapping[str, Value | Link]
-    title: str = ""                             # what its owner calls it
+    title: str = ""  # what its owner calls it
 
 
 Graph = Mapping[str, Instance]
@@ -42,7 +42,7 @@ class Problem:
 
     node: str
     input: str | None
-    code: str                                   # of the sentence in the message catalogue
+    code: str  # of the sentence in the message catalogue
     values: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -180,7 +180,7 @@ def _link_problems(graph: Graph, registry: Registry, node_id: str, spec: Input, 
     elif (node := registry.get(graph[link.node].type)) is not None:
         if not 0 <= link.output < len(node.outputs):
             yield _problem(
-                node_id, spec.name, "no_such_output", node=link.node, found=link.output, count=len(node.outputs)
+                node_id, spec.name, "no_such_output", above=link.node, found=link.output, count=len(node.outputs)
             )
         elif not fits(wire := node.outputs[link.output].wire, spec.wire):
             yield _problem(node_id, spec.name, "wrong_wire", wire=spec.wire, found=wire)

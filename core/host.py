@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from .models.residency import Residency
 
 
-ALL = frozenset({"*"})                          # forced: every node
+ALL = frozenset({"*"})  # forced: every node
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a host computes, and where its files lie."""
 
-    base: Path | None = None                    # None: the platform's folder for a user's data
-    device: str = "auto"                        # auto, cpu, cuda or cuda:n
-    dtype: str = "auto"                         # auto, float32, float16 or bfloat16
-    vram_budget: int | None = None              # bytes of networks on the device; None: what the device has
+    base: Path | None = None  # None: the platform's folder for a user's data
+    device: str = "auto"  # auto, cpu, cuda or cuda:n
+    dtype: str = "auto"  # auto, float32, float16 or bfloat16
+    vram_budget: int | None = None  # bytes of networks on the device; None: what the device has
     disk_cache: bool = True
-    output: Path | None = None                  # None: the folder output of the base directory
-    metadata: bool = True                       # write the workflow into pictures
+    output: Path | None = None  # None: the folder output of the base directory
+    metadata: bool = True  # write the workflow into pictures
 
 
 class Host:
@@ -106,10 +106,12 @@ class Host:
             raise WorkflowError(say("nothing_to_do"))
         return plan(nodes, self.registry, wanted, self.folders.fingerprint, salt or (lambda _: None))
 
-    def explained(self, nodes: Graph, scope: str, only: Sequence[str] | None = None, forced: frozenset[str] = frozenset()) -> list[Explained]:
+    def explained(
+        self, nodes: Graph, scope: str, only: Sequence[str] | None = None, forced: frozenset[str] = frozenset()
+    ) -> list[Explained]:
         """What would run, and why; loads neither torch nor networks."""
         known = environment.remembered(self.folders.cache, self._asked)
-        planned = self.planned(nodes, only, known and environment.salted(known))
+        planned = self.planned(nodes, only, environment.salted(known) if known else None)
         seen = self.store.seen(scope) if self.store else {}
         return explain(planned, self.cache, seen, _steps(forced, planned))
 
@@ -154,7 +156,9 @@ class Host:
             for spec in self.registry[instance.type].inputs
             if isinstance(spec.hint, ModelFile)
         }
-        return {f"{folder}/{name}": self.folders.digest(self.folders.model(folder, name)) for folder, name in sorted(named)}
+        return {
+            f"{folder}/{name}": self.folders.digest(self.folders.model(folder, name)) for folder, name in sorted(named)
+        }
 
     def _heard(self, event: object) -> None:
         for listener in self._listeners:

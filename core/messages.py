@@ -11,7 +11,7 @@ ENGLISH: Mapping[str, str] = {
     "not_plugged_in": "needs a {wire} plugged in",
     "value_for_socket": "takes a {wire} from another node, not the value {found}",
     "no_such_node": "is plugged into the node {found!r}, which is not in the graph",
-    "no_such_output": "is plugged into output {found} of {node!r}, which has {count}",
+    "no_such_output": "is plugged into output {found} of {above!r}, which has {count}",
     "wrong_wire": "takes {wire}, not {found}",
     "wrong_type": "takes {wire}, not {found}",
     "out_of_range": "must be from {low} to {high}, not {found}",

@@ -59,7 +59,7 @@ def picture(pixels: Tensor) -> Picture:
 def texts(path: Path) -> dict[str, str]:
     """The workflows that a PNG (text chunks) or a WebP (EXIF) carries, by keyword."""
     with _opened(path) as opened:
-        opened.load()                           # PNG chunks may come after the pixels
+        opened.load()  # PNG chunks may come after the pixels
         found = {k: v for k, v in opened.info.items() if isinstance(k, str) and isinstance(v, str)}
         for tag, keyword in EXIF_TEXTS.items():
             text = opened.getexif().get(tag)

@@ -16,7 +16,7 @@ class Fingerprint:
     """What stands for a file in a key."""
 
     text: str
-    settled: bool = True                        # False: a stand-in, until the content's hash is known
+    settled: bool = True  # False: a stand-in, until the content's hash is known
 
 
 Fingerprints = Callable[[FileHint, str], Fingerprint]  # of the file that an input names
@@ -29,10 +29,10 @@ class Step:
 
     id: str
     node: Node[..., object]
-    inputs: Mapping[str, Value | Link]          # defaults filled in, values of their declared types
-    key: str                                    # names the result in this process: equal keys, equal results
-    stored_key: str | None                      # names it on disk; None: not to be stored, or a hash is awaited
-    settled: bool                               # whether every file above it is named by its content
+    inputs: Mapping[str, Value | Link]  # defaults filled in, values of their declared types
+    key: str  # names the result in this process: equal keys, equal results
+    stored_key: str | None  # names it on disk; None: not to be stored, or a hash is awaited
+    settled: bool  # whether every file above it is named by its content
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,7 @@ def resettled(planned: Plan, fingerprints: Fingerprints, salt: Salt) -> dict[str
     """The steps whose keys change now that files are known by their content."""
     steps: dict[str, Step] = {}
     for step in planned.steps.values():
-        steps[step.id] = (
-            step if step.settled else _keyed(step.id, step.node, step.inputs, steps, fingerprints, salt)
-        )
+        steps[step.id] = step if step.settled else _keyed(step.id, step.node, step.inputs, steps, fingerprints, salt)
     return {i: step for i, step in steps.items() if not planned.steps[i].settled}
 
 

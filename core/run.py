@@ -1,4 +1,4 @@
-"""The runner: the only module that calls nodes.  A run yields events, and the network calls that its nodes want answered."""
+"""The runner: the only module that calls nodes.  A run yields events, and the calls its nodes want answered."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Finished:
     outputs: Outputs
     cached: bool
     seconds: float = 0.0
-    files: tuple[str, ...] = ()                 # what an output node has delivered
+    files: tuple[str, ...] = ()  # what an output node has delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def will_run(plan: Plan, cache: Cache, forced: frozenset[str] = frozenset()) -> 
     runs: set[str] = set()
     hits: set[str] = set()
     wanted = set(plan.targets)
-    for step in reversed(plan.steps.values()):  # what depends on a step comes after it
+    for step in reversed(tuple(plan.steps.values())):  # what depends on a step comes after it
         if step.id not in wanted:
             continue
         if step.node.cached and step.id not in forced and cache.where(step):
@@ -123,7 +123,7 @@ class _Frame:
 
     step: Step
     work: Work | None = None
-    need: str | None = None                     # the lazy input that the work waits for
+    need: str | None = None  # the lazy input that the work waits for
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -169,9 +169,9 @@ def _work(run: Run) -> Working:
             _release(step, takers, done, plan.targets)
 
 
-def _guarded(run: Run, frame: _Frame, done: dict[str, Outputs]) -> Generator[
-    Event | list[Call], Answers | None, tuple[Outputs, tuple[str, ...]] | Need | Failed | Stopped
-]:
+def _guarded(
+    run: Run, frame: _Frame, done: dict[str, Outputs]
+) -> Generator[Event | list[Call], Answers | None, tuple[Outputs, tuple[str, ...]] | Need | Failed | Stopped]:
     """Call or resume a node.  Whatever it raises ends the run, never the program."""
     step = frame.step
     try:
@@ -193,7 +193,7 @@ def _guarded(run: Run, frame: _Frame, done: dict[str, Outputs]) -> Generator[
         return Stopped(step.id)
     except (KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a node is anyone's code: whatever it raises is an event, not a crash
+    except BaseException as error:
         return Failed(step.id, error)
 
 

@@ -36,7 +36,7 @@ REQUIRED: Any = inspect.Parameter.empty
 WIDGETS = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
 ANY_WIRE = "*"
 NAMESPACE = "limner"
-SEED_LIMIT = 2**53 - 1                          # the largest whole number that JavaScript holds exactly
+SEED_LIMIT = 2**53 - 1  # the largest whole number that JavaScript holds exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Input:
 
     name: str
     type: Any
-    wire: str                                   # "INT", "LATENT", ...: what may be plugged in
+    wire: str  # "INT", "LATENT", ...: what may be plugged in
     default: Any = REQUIRED
     hint: Hint | None = None
     doc: str = ""
@@ -124,16 +124,16 @@ class Output:
 class Node(Generic[P, R_co]):
     """A function the editor can place on the canvas.  Calling it calls the function."""
 
-    name: str                                   # "EncodeText"
+    name: str  # "EncodeText"
     category: str
     version: int
     function: Callable[P, R_co]
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     wants_context: bool = False
-    delivers: bool = False                      # an output node: runs though everything above it is cached
-    cached: bool = True                         # False: has side effects or reads the world, runs every time
-    renamed: tuple[tuple[str, str], ...] = ()   # (old, new) names of inputs
+    delivers: bool = False  # an output node: runs though everything above it is cached
+    cached: bool = True  # False: has side effects or reads the world, runs every time
+    renamed: tuple[tuple[str, str], ...] = ()  # (old, new) names of inputs
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function."""
@@ -160,7 +160,7 @@ class Node(Generic[P, R_co]):
         return next((i for i in self.inputs if i.name == name), None)
 
 
-Registry = Mapping[str, Node[..., object]]      # node id -> node
+Registry = Mapping[str, Node[..., object]]  # node id -> node
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +199,14 @@ class Context:
 
     networks: Networks
     library: Library
-    output: Path                                # the folder that pictures are saved in
-    temp: Path                                  # the folder of previews
-    document: Mapping[str, Any] | None = None   # the workflow to write into pictures; None: leave it out
-    prompt: Mapping[str, Any] | None = None     # the same, lowered to what ran
+    output: Path  # the folder that pictures are saved in
+    temp: Path  # the folder of previews
+    document: Mapping[str, Any] | None = None  # the workflow to write into pictures; None: leave it out
+    prompt: Mapping[str, Any] | None = None  # the same, lowered to what ran
     warn: Callable[[str], None] = lambda _: None
 
 
-def node(
+def node(  # noqa: PLR0913 - what there is to say of a node
     category: str,
     *,
     name: str | None = None,
@@ -250,7 +250,7 @@ def _input(parameter: inspect.Parameter, hint: Any) -> Input:
         doc = next((x for x in extras if isinstance(x, str)), "")
         widget = next((x for x in extras if isinstance(x, Hint)), None)
         lazy = any(isinstance(x, Lazy) for x in extras)
-    if get_origin(hint) is UnionType:           # `Latent | None`: an optional socket
+    if get_origin(hint) is UnionType:  # `Latent | None`: an optional socket
         (hint,) = (t for t in get_args(hint) if t is not NoneType)
     if get_origin(hint) is Literal:
         hint, widget = str, Choice(*get_args(hint))

@@ -90,7 +90,10 @@ class Store:
 
     def seen(self, scope: str) -> Mapping[str, Any]:
         """What each node of the workflow `scope` was when it last ran, by node id."""
-        return {node: json.loads(record) for node, record in self._rows("SELECT node, record FROM seen WHERE scope = ?", scope)}
+        return {
+            node: json.loads(record)
+            for node, record in self._rows("SELECT node, record FROM seen WHERE scope = ?", scope)
+        }
 
     def remember(self, scope: str, records: Mapping[str, Any]) -> None:
         """Note what the nodes of `scope` were in this run."""
@@ -100,7 +103,7 @@ class Store:
 
     def info(self) -> dict[str, int]:
         """How many results there are, their bytes, and the budget."""
-        (count, total), = self._rows("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM results") or [(0, 0)]
+        ((count, total),) = self._rows("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM results") or [(0, 0)]
         return {"results": count, "bytes": total, "budget": self.budget}
 
     def clear(self) -> None:
@@ -182,4 +185,3 @@ def _decoded(content: bytes) -> Outputs:
     if not isinstance(outputs, tuple):
         raise TypeError("a result is a tuple")
     return outputs
-

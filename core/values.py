@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-if TYPE_CHECKING:                               # the catalogue reads these classes without loading torch
+if TYPE_CHECKING:  # the catalogue reads these classes without loading torch
     from torch import Tensor
 
 Prediction = Literal["eps", "v", "x0", "flow"]
@@ -16,22 +16,22 @@ Betas = Literal["linear", "scaled_linear", "cosine"]
 class Image:
     """A batch of pictures."""
 
-    pixels: Tensor                              # (B, H, W, 3) float32 in [0, 1]
+    pixels: Tensor  # (B, H, W, 3) float32 in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
     """A batch of masks: 1 where something is to happen."""
 
-    values: Tensor                              # (B, H, W) float32 in [0, 1]
+    values: Tensor  # (B, H, W) float32 in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Latent:
     """A batch of latent images as the VAE made them (a Model scales them in and out)."""
 
-    samples: Tensor                             # (B, C, h, w) float32
-    noise_mask: Tensor | None = None            # (B, 1, h, w): 1 where the sampler may paint, 0 where it must keep
+    samples: Tensor  # (B, C, h, w) float32
+    noise_mask: Tensor | None = None  # (B, 1, h, w): 1 where the sampler may paint, 0 where it must keep
     batch_index: tuple[int, ...] | None = None  # image k draws its noise as image batch_index[k] of a batch would
 
 
@@ -39,40 +39,40 @@ class Latent:
 class Sigmas:
     """Noise levels: finite, at least 0, monotone.  Falling to denoise, rising to invert."""
 
-    values: Tensor                              # (steps + 1,) float64, on the CPU
+    values: Tensor  # (steps + 1,) float64, on the CPU
 
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
     """One seed for each picture of a batch."""
 
-    values: tuple[int, ...]                     # each 0..2**53 - 1
+    values: tuple[int, ...]  # each 0..2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
     """What an output node has delivered."""
 
-    paths: tuple[str, ...]                      # absolute
+    paths: tuple[str, ...]  # absolute
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
     """A text as its encoder sees it."""
 
-    tokens: Tensor                              # (1, T, D)
-    mask: Tensor | None = None                  # (1, T) bool: True where there is a token; None: everywhere
-    pooled: Tensor | None = None                # (1, P): the text in one vector
+    tokens: Tensor  # (1, T, D)
+    mask: Tensor | None = None  # (1, T) bool: True where there is a token; None: everywhere
+    pooled: Tensor | None = None  # (1, P): the text in one vector
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How to make a network.  Nothing is loaded until it is first used."""
 
-    kind: str                                   # which class of networks, a key of `checkpoint.KINDS`
-    path: str                                   # a safetensors file, or a folder of transformers
-    digest: str                                 # sha256 of the content, which is what cache keys see
-    config: str                                 # the network's configuration as canonical JSON
+    kind: str  # which class of networks, a key of `checkpoint.KINDS`
+    path: str  # a safetensors file, or a folder of transformers
+    digest: str  # sha256 of the content, which is what cache keys see
+    config: str  # the network's configuration as canonical JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class Sampling:
     """What a network predicts, and at which noise levels it was trained."""
 
     prediction: Prediction = "eps"
-    betas: Betas = "scaled_linear"              # of the forward process; unused by flow
+    betas: Betas = "scaled_linear"  # of the forward process; unused by flow
     beta_start: float = 0.00085
     beta_end: float = 0.012
     timesteps: int = 1000
-    shift: float = 1.0                          # of flow: sigma -> shift sigma / (1 + (shift - 1) sigma)
+    shift: float = 1.0  # of flow: sigma -> shift sigma / (1 + (shift - 1) sigma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class LatentFormat:
     """How a VAE's latents are shaped, and how a network wants them scaled: (z - shift) * scale."""
 
     channels: int
-    downscale: int                              # pixels a latent cell is wide
+    downscale: int  # pixels a latent cell is wide
     scale: float = 1.0
     shift: float = 0.0
 
@@ -129,27 +129,27 @@ class Guider:
 
     model: Model
     positive: Conditioning
-    negative: Conditioning | None = None        # None: guided by nothing, one forward pass
-    scale: float = 1.0                          # classifier-free guidance; 1 is one forward pass
+    negative: Conditioning | None = None  # None: guided by nothing, one forward pass
+    scale: float = 1.0  # classifier-free guidance; 1 is one forward pass
     interval: tuple[float, float] = (0.0, float("inf"))  # the sigmas, both inclusive, at which guidance acts
-    rescale: float = 0.0                        # 0..1: how much of the contrast that guidance adds is taken back
+    rescale: float = 0.0  # 0..1: how much of the contrast that guidance adds is taken back
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What a sampler wants to know: D(x; sigma)."""
 
-    x: Tensor                                   # (1, C, h, w): one image, so that no image's steps depend on another's
+    x: Tensor  # (1, C, h, w): one image, so that no image's steps depend on another's
     sigma: float
-    step: int                                   # which step of the schedule it serves
+    step: int  # which step of the schedule it serves
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a sampler is told."""
 
-    denoised: Tensor                            # (1, C, h, w)
-    uncond: Tensor | None = None                # the same without the prompt, where the guider had it computed
+    denoised: Tensor  # (1, C, h, w)
+    uncond: Tensor | None = None  # the same without the prompt, where the guider had it computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Call:
     """One forward pass that somebody wants.  Calls of one model and equal shapes may run as one batch."""
 
     model: Model
-    x: Tensor                                   # (1, C, h, w)
+    x: Tensor  # (1, C, h, w)
     sigma: float
     conditioning: Conditioning
 
@@ -166,6 +166,6 @@ class Call:
 class Progress:
     """How far a long node is."""
 
-    done: int                                   # steps
+    done: int  # steps
     total: int
-    preview: Tensor | None = None               # (1, C, h, w): the first image, denoised as far as is known
+    preview: Tensor | None = None  # (1, C, h, w): the first image, denoised as far as is known

@@ -1,4 +1,4 @@
-"""The workflow file: read from JSON and pictures, lowered to the strict form that runs, and written so that git diffs read well."""
+"""The workflow file: read from JSON and pictures, lowered to the strict form that runs, written to be diffed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .graph import Graph, Instance, Link
 from .schema import ANY_WIRE
 
 VERSION = 1
-INSIDE = "$inputs"                              # the node that a definition's graph takes its inputs from
-DEEPEST = 100                                   # nesting of JSON
-LARGEST = 64 << 20                              # bytes of JSON
+INSIDE = "$inputs"  # the node that a definition's graph takes its inputs from
+DEEPEST = 100  # nesting of JSON
+LARGEST = 64 << 20  # bytes of JSON
 MUTE, BYPASS = "mute", "bypass"
 
-Api = Mapping[str, Mapping[str, Any]]           # ComfyUI's API format: id -> class_type, inputs, _meta
+Api = Mapping[str, Mapping[str, Any]]  # ComfyUI's API format: id -> class_type, inputs, _meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Sockets:
     outputs: tuple[str, ...]
 
 
-SocketsOf = Callable[[str], Sockets | None]     # of a class_type; None where it is not known
+SocketsOf = Callable[[str], Sockets | None]  # of a class_type; None where it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def lower(document: Document, sockets: SocketsOf = lambda _: None) -> dict[str, 
     A muted node goes, and what was plugged into it; a bypassed one passes each output on to the input that fits it.
     """
     nodes: dict[str, dict[str, Any]] = {}
-    aliases: dict[tuple[str, int], Any] = {}    # an output that stands for something else: a link, a value or nothing
+    aliases: dict[tuple[str, int], Any] = {}  # an output that stands for something else: a link, a value or nothing
     waiting: list[tuple[str, Api, frozenset[str]]] = [("", document.graph, frozenset())]
     while waiting:
         prefix, graph, within = waiting.pop()
@@ -107,12 +107,14 @@ def lower(document: Document, sockets: SocketsOf = lambda _: None) -> dict[str, 
                 waiting.append((f"{node_id}:", definition["graph"], within | {kind}))
             else:
                 nodes[node_id] = {**entry, "inputs": inputs}
-    return {i: _wired(i, nodes[i], nodes, aliases) for i in sorted(nodes, key=_natural)}
+    return {i: _wired(nodes[i], nodes, aliases) for i in sorted(nodes, key=_natural)}
 
 
 def graph(api: Api) -> Graph:
     """The graph of a lowered document."""
-    return {i: Instance(e["class_type"], {k: _value(v) for k, v in e["inputs"].items()}, _title(e)) for i, e in api.items()}
+    return {
+        i: Instance(e["class_type"], {k: _value(v) for k, v in e["inputs"].items()}, _title(e)) for i, e in api.items()
+    }
 
 
 def api(nodes: Graph) -> dict[str, dict[str, Any]]:
@@ -238,7 +240,9 @@ def _skipped(node_id: str, inputs: Mapping[str, Any], sockets: Sockets | None) -
 
 def _passed_on(slot: int, wire: str, inputs: Mapping[str, Any], rows: Sequence[tuple[str, str]]) -> Any:
     linked = [(name, kind) for name, kind in rows if is_link(inputs.get(name))]
-    same_place = [n for n, kind in rows[slot : slot + 1] if (n, kind) in linked and (kind == wire or ANY_WIRE in (kind, wire))]
+    same_place = [
+        n for n, kind in rows[slot : slot + 1] if (n, kind) in linked and (kind == wire or ANY_WIRE in (kind, wire))
+    ]
     exact = [name for name, kind in linked if kind == wire]
     loose = [name for name, kind in linked if ANY_WIRE in (kind, wire)]
     return next((inputs[name] for name in (*same_place, *exact, *loose)), None)
@@ -255,7 +259,7 @@ def _opened(node_id: str, inputs: Mapping[str, Any], definition: Mapping[str, An
 
 
 def _wired(
-    node_id: str, entry: Mapping[str, Any], nodes: Mapping[str, Any], aliases: Mapping[tuple[str, int], Any]
+    entry: Mapping[str, Any], nodes: Mapping[str, Any], aliases: Mapping[tuple[str, int], Any]
 ) -> dict[str, Any]:
     inputs = {k: _resolved(v, nodes, aliases) for k, v in entry["inputs"].items()}
     meta = {k: v for k, v in entry.get("_meta", {}).items() if k not in ("mode", "control")}
@@ -272,7 +276,7 @@ def _resolved(value: Any, nodes: Mapping[str, Any], aliases: Mapping[tuple[str, 
             return None
         seen.add(place)
         if place not in aliases and (value[0], -1) not in aliases:
-            return value                        # a link to nowhere: `problems` says so
+            return value  # a link to nowhere: `problems` says so
         value = aliases.get(place)
     return value
 
@@ -303,7 +307,7 @@ def _natural(node_id: str) -> list[tuple[int, int | str]]:
 
 
 def _block(value: Any, depth: int) -> str:
-    """JSON with keys sorted (ids as numbers), objects of the first two levels opened, deeper ones where they are long."""
+    """JSON with sorted keys; objects of the first two levels take a line for each key, deeper ones where long."""
     flat = json.dumps(value, ensure_ascii=False, sort_keys=True)
     if not isinstance(value, dict) or not value or (depth > 1 and len(flat) + 2 * depth <= 110):
         return flat

@@ -36,7 +36,7 @@ def load_image(
 def save_image(
     image: Image,
     prefix: Annotated[str, "How the files' names begin; a/b makes a folder a."] = "limner",
-    workflow: Annotated[bool, "Write the workflow into the picture, so that it can be opened again."] = True,  # noqa: FBT002
+    workflow: Annotated[bool, "Write the workflow into the picture, so that it can be opened again."] = True,
     *,
     context: Context,
 ) -> Files:

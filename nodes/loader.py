@@ -44,8 +44,9 @@ def load_unet(name: Annotated[str, ModelFile("unet")], *, context: Context) -> M
 
 @node("loading")
 def load_text_encoder(
-    name: Annotated[str, ModelFile("text_encoders"), "A folder of transformers, or the encoder that comes along."]
-    = "minilm-l6",
+    name: Annotated[
+        str, ModelFile("text_encoders"), "A folder of transformers, or the encoder that comes along."
+    ] = "minilm-l6",
     *,
     context: Context,
 ) -> TextEncoder:

@@ -24,7 +24,7 @@ def number(value: Annotated[float, Range(-1e300, 1e300)] = 0.0) -> float:
 
 
 @node("values", name="TrueOrFalse")
-def true_or_false(value: bool = False) -> bool:  # noqa: FBT001, FBT002 - a widget
+def true_or_false(value: bool = False) -> bool:  # noqa: FBT001 - a widget
     """Yes or no."""
     return value
 
@@ -49,9 +49,9 @@ def seed_list(
 
 @node("values", returns=Any)
 def switch(
-    condition: bool = False,  # noqa: FBT001, FBT002 - a widget
-    if_true: Annotated[Any, Lazy(), "Used if the condition holds; else nothing above it runs."] = None,
-    if_false: Annotated[Any, Lazy(), "Used if it does not."] = None,
+    condition: bool = False,  # noqa: FBT001 - a widget
+    if_true: Annotated[Any, Lazy(), "Used if the condition holds."] = None,  # noqa: ARG001 - comes when it is needed
+    if_false: Annotated[Any, Lazy(), "Used if it does not."] = None,  # noqa: ARG001 - so does this
 ) -> Generator[Need, Any, Any]:
     """Choose one of two inputs.  Only what is above the chosen one runs."""
     chosen = yield Need("if_true" if condition else "if_false")

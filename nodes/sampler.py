@@ -40,7 +40,16 @@ def sample(
     batch = _repeated(latent, seeds)
     guider, samples, mask = context.networks.place((guider, batch.samples, batch.noise_mask))
     walks = [
-        _walk(guider, sigmas, samples[k : k + 1], mask if mask is None else mask[k : k + 1], number, sampler, eta, add_noise)
+        _walk(
+            guider,
+            sigmas,
+            samples[k : k + 1],
+            mask if mask is None else mask[k : k + 1],
+            number,
+            sampler,
+            eta,
+            add_noise,
+        )
         for k, number in enumerate(_numbers(batch, seed, seeds))
     ]
     ends = yield from side_by_side(walks, guider, steps)

@@ -85,7 +85,9 @@ def beta_schedule(
 @node("sampling")
 def flow_schedule(
     steps: Steps = 20,
-    shift: Annotated[float, Range(0.01, 100, 0.01), "Above 1, more steps at high noise: larger pictures want more."] = 1.0,
+    shift: Annotated[
+        float, Range(0.01, 100, 0.01), "Above 1, more steps at high noise: larger pictures want more."
+    ] = 1.0,
     denoise: Denoise = 1.0,
 ) -> Sigmas:
     """Noise levels of rectified flow, evenly from 1 to 0, then shifted (arXiv:2403.03206)."""
@@ -95,9 +97,7 @@ def flow_schedule(
 
 
 @node("sampling")
-def split_sigmas(
-    sigmas: Sigmas, step: Annotated[int, Range(0, 10000), "Where the second half begins."] = 10
-) -> Halves:
+def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10000), "Where the second half begins."] = 10) -> Halves:
     """Cut a schedule in two, to change model or guidance on the way."""
     from ..core.diffusion import schedules
 

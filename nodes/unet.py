@@ -14,7 +14,9 @@ def guide(
     model: Annotated[Model, "The UNet."],
     positive: Annotated[Conditioning, "What to draw."],
     negative: Annotated[Conditioning | None, "What to steer away from; most often the empty text."] = None,
-    scale: Annotated[float, Range(0, 100, 0.1), "How strictly the words are followed (CFG).  1 takes half the time."] = 4.0,
+    scale: Annotated[
+        float, Range(0, 100, 0.1), "How strictly the words are followed (CFG).  1 takes half the time."
+    ] = 4.0,
     start: Annotated[float, Range(0, 1, 0.01), "From which part of the model's timesteps on guidance acts."] = 0.0,
     end: Annotated[float, Range(0, 1, 0.01), "Up to which part of them it acts."] = 1.0,
     rescale: Annotated[float, Range(0, 1, 0.01), "How much of the contrast that guidance adds is taken back."] = 0.0,

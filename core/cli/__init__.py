@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(error, str(error))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:                     # whoever reads has gone, as `| head` does
+    except BrokenPipeError:  # whoever reads has gone, as `| head` does
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -63,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     _computing(command)
     command.add_argument("--out", type=Path, metavar="DIR", help="where pictures go (default: output)")
     command.add_argument("--only", action="append", metavar="ID", help="run what this node needs, and it; repeatable")
-    command.add_argument("--force", nargs="?", action="append", const="*", metavar="ID", help="run it though it is cached")
+    command.add_argument(
+        "--force", nargs="?", action="append", const="*", metavar="ID", help="run it though it is cached"
+    )
     command.add_argument("--no-cache", action="store_true", help="neither read nor write results on disk")
     command.add_argument("--no-metadata", action="store_true", help="leave the workflow out of the pictures")
     command.add_argument("--timeout", type=float, metavar="S", help="give up after so many seconds (exit code 124)")
@@ -113,7 +115,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _file(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="FILE", help="a workflow, a ComfyUI API file, or a picture with one")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="a workflow, a ComfyUI API file, or a picture with one"
+    )
 
 
 def _base(command: argparse.ArgumentParser) -> None:
@@ -124,7 +128,9 @@ def _computing(command: argparse.ArgumentParser) -> None:
     _base(command)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     command.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16 (default: %(default)s)")
-    command.add_argument("--vram-budget", metavar="SIZE", help="how much of the device networks may take, as 6GB or 800MB")
+    command.add_argument(
+        "--vram-budget", metavar="SIZE", help="how much of the device networks may take, as 6GB or 800MB"
+    )
 
 
 def _overrides(command: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from ..files import write
 from ..folders import MODEL_FOLDERS, SHIPPED
 from ..graph import Link, near
 from ..host import Host, Settings
-from ..schema import Choice, ModelFile, Range
+from ..schema import REQUIRED, Choice, ModelFile, Range
 from .settings import variants
 
 
@@ -54,11 +54,13 @@ def params(options: argparse.Namespace) -> int:
     here = host(options)
     nodes = here.lowered(workflow.read(options.file))
     rows = [
-        {"key": f"{i}.{spec.name}", "title": n.title, "type": spec.wire, "value": value, "range": _range(spec.hint), "help": spec.doc}
-        for i, n in nodes.items() if (node := here.registry.get(n.type)) is not None
+        {"key": f"{i}.{spec.name}", "title": n.title, "type": spec.wire, "value": value, "range": _range(spec.hint)}
+        for i, n in nodes.items()
+        if (node := here.registry.get(n.type)) is not None
         for spec in node.inputs
-        if spec.is_widget and not isinstance(value := n.inputs.get(spec.name, spec.default if spec.optional else None), Link)
-    ]  # fmt: skip
+        if spec.is_widget and not isinstance(value := n.inputs.get(spec.name, spec.default), Link)
+        if value is not REQUIRED
+    ]
     if options.json:
         say(json.dumps(rows))
     else:
@@ -120,7 +122,8 @@ def cache(options: argparse.Namespace) -> int:
             store.clear()
             say(f"cleared {before['results']} results, {before['bytes'] / 1e6:.1f} MB")
         else:
-            say(f"{before['results']} results, {before['bytes'] / 1e6:.1f} of {before['budget'] / 1e6:.0f} MB, in {store.folder}")
+            room = f"{before['bytes'] / 1e6:.1f} of {before['budget'] / 1e6:.0f} MB"
+            say(f"{before['results']} results, {room}, in {store.folder}")
     return 0
 
 

@@ -19,12 +19,12 @@ from ..errors import Interrupted, LimnerError, TimeLimit
 from ..files import write
 from ..graph import Graph
 from ..host import ALL, Host
-from ..run import Event, Failed, Finished, Moved, Run, Started, Stopped, Warned
-from .look import explain, host, say
+from ..run import Event, Failed, Finished, Run, Stopped
+from .look import explain, host
 from .settings import size, variants
 from .show import Show, show
 
-TOGETHER = 8                                    # runs driven side by side
+TOGETHER = 8  # runs driven side by side
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ class Report:
         self.files = files
         self.executed: list[str] = []
         self.cached: list[str] = []
-        self.failed = ""                        # the node that failed
+        self.failed = ""  # the node that failed
 
     def add(self, one: Record) -> None:
         """Count a run in.  A node of several runs is named once."""
@@ -120,13 +120,18 @@ def _run(  # noqa: PLR0913 - what one command is made of
     limit = Limit(options.timeout)
     for first in range(0, len(wanted), TOGETHER):
         records = [
-            Record(first + k, here.run(graph, str(options.file.absolute()), options.only, forced, _with(document, graph)), graph, made)
+            Record(
+                first + k,
+                here.run(graph, str(options.file.absolute()), options.only, forced, _with(document, graph)),
+                graph,
+                made,
+            )
             for k, (made, graph) in enumerate(wanted[first : first + TOGETHER])
         ]
         with limit.on([record.run for record in records]):
             for k, event in here.drive([record.run for record in records]):
                 records[k].take(event)
-                shown.event(records[k].number, records[k].run, event)
+                shown.event(records[k].number, event)
         for record in records:
             report.add(record)
             _write_record(here, record)
@@ -148,8 +153,13 @@ class Limit:
     @contextmanager
     def on(self, runs: list[Run]) -> Iterator[None]:
         """Watch over `runs` while they are driven."""
-        before = {sign: signal.signal(sign, lambda s, f: self._signalled(runs, s, f)) for sign in (signal.SIGINT, signal.SIGTERM)}
-        timer = None if self._until is None else threading.Timer(max(self._until - time.monotonic(), 0), self._up, [runs])
+        before = {
+            sign: signal.signal(sign, lambda s, f: self._signalled(runs, s, f))
+            for sign in (signal.SIGINT, signal.SIGTERM)
+        }
+        timer = (
+            None if self._until is None else threading.Timer(max(self._until - time.monotonic(), 0), self._up, [runs])
+        )
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -209,7 +219,7 @@ def _sentence(error: BaseException, node: str) -> str:
     """What went wrong, for a person.  What a node raised is named by its kind, unless it is a sentence of ours."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a foreign exception whose text cannot be had
+    except Exception:
         text = ""
     plain = isinstance(error, LimnerError | ValueError) and text
     told = text if plain else f"{type(error).__name__}: {text}"

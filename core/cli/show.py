@@ -1,4 +1,4 @@
-"""How a run is shown: bars for a terminal, lines for a pipe, JSON for a program.  People read stderr, programs stdout."""
+"""How a run is shown: bars for a terminal, lines for a pipe, JSON for a program; pictures' paths on stdout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..run import Event, Failed, Finished, Moved, Run, Started, Warned
+from ..run import Event, Failed, Finished, Moved, Started, Warned
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -21,10 +21,12 @@ class Show:
         """Begin."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End, whatever happened."""
 
-    def event(self, number: int, run: Run, event: Event) -> None:
+    def event(self, number: int, event: Event) -> None:  # noqa: ARG002 - for those that tell runs apart
         """Something happened in run `number`."""
         if isinstance(event, Finished):
             for path in event.files:
@@ -40,8 +42,8 @@ class Show:
 class Lines(Show):
     """A line for each node that runs."""
 
-    def event(self, number: int, run: Run, event: Event) -> None:
-        super().event(number, run, event)
+    def event(self, number: int, event: Event) -> None:
+        super().event(number, event)
         match event:
             case Finished(cached=False):
                 _tell(f"{_name(number, event.node)} {event.seconds:.2f} s")
@@ -70,11 +72,15 @@ class Bars(Lines):
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
-    def event(self, number: int, run: Run, event: Event) -> None:
-        task = self._tasks.setdefault(number, self._progress.add_task("", total=None)) if number not in self._tasks else self._tasks[number]
+    def event(self, number: int, event: Event) -> None:
+        if number not in self._tasks:
+            self._tasks[number] = self._progress.add_task("", total=None)
+        task = self._tasks[number]
         match event:
             case Started():
                 self._progress.update(task, description=_name(number, event.node), completed=0, total=None)
@@ -84,7 +90,7 @@ class Bars(Lines):
                 self._progress.console.print(f"{_name(number, event.node)} warning: {event.text}", markup=False)
             case Finished() if event.files:
                 self._progress.remove_task(self._tasks.pop(number))
-                Show.event(self, number, run, event)
+                Show.event(self, number, event)
 
     def network(self, event: object) -> None:
         self._progress.console.print(_network(event), markup=False, highlight=False)
@@ -93,7 +99,7 @@ class Bars(Lines):
 class Objects(Show):
     """Each event as a JSON object on standard output, `done` last."""
 
-    def event(self, number: int, run: Run, event: Event) -> None:
+    def event(self, number: int, event: Event) -> None:
         data: dict[str, Any] = {"event": type(event).__name__.lower(), "run": number, "node": event.node}
         match event:
             case Moved():

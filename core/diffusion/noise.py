@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -101,13 +102,13 @@ def shared_steps(seed: int, like: Tensor) -> list[Noise]:
     generator = torch.Generator().manual_seed(seed)
     slices: list[deque[Tensor]] = [deque() for _ in like]  # an image may be steps ahead of another
 
-    def noise(k: int) -> Tensor:
+    def noise(k: int, _s: float, _t: float) -> Tensor:
         if not slices[k]:
-            for image, drawn in zip(slices, torch.randn(like.shape, generator=generator).split(1), strict=True):
-                image.append(drawn)
+            for image, drawn in zip(slices, torch.randn(like.shape, generator=generator), strict=True):
+                image.append(drawn[None])
         return _sent(slices[k].popleft(), like)
 
-    return [lambda _s, _t, k=k: noise(k) for k in range(len(like))]
+    return [partial(noise, k) for k in range(len(like))]
 
 
 def _stream(seed: int, *what: object) -> torch.Generator:

@@ -110,7 +110,7 @@ def as_velocity(sampling: Sampling) -> Sampling:
     return sampling if sampling.prediction == "flow" else replace(sampling, prediction="v")
 
 
-def denoise(  # noqa: PLR0913, PLR0917 - a network and all that it is given
+def denoise(  # noqa: PLR0913 - a network and all that it is given
     network: Network,
     sampling: Sampling,
     latent_format: LatentFormat,

@@ -258,7 +258,7 @@ def _uni_pc(x: Tensor, sigmas: Sequence[float], options: Options, bh: Callable[[
     return x
 
 
-def _unified(  # noqa: PLR0913, PLR0917 - the equation's variables
+def _unified(  # noqa: PLR0913 - the equation's variables
     x: Tensor, s: float, t: float, nodes: Sequence[Node], options: Options, bh: Callable[[float], float]
 ) -> Tensor:
     """Eq. 3 (UniC) and 8 (UniP) for data prediction: from s to t, given what was denoised at s and at other nodes."""

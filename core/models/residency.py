@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from ..errors import DeviceError, LimnerError, OutOfMemory
+from ..trees import mapped
 from ..values import Recipe
 from .checkpoint import KINDS, open_network, weight_bytes
 
 if TYPE_CHECKING:
     from torch import nn
+
+T = TypeVar("T")
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # The activations of a VAE and those of T5 overflow float16, and a CPU gains nothing by less than float32.
@@ -117,6 +120,10 @@ class Residency:
         finally:
             with self._changed:
                 held.lent -= 1
+
+    def place(self, value: T) -> T:
+        """`value`, a wire value or a tuple of them, with its tensors on the device where networks compute."""
+        return mapped(value, lambda tensor: tensor.to(self.device))
 
     def clear(self, reason: str = "memory was asked for") -> int:
         """Unload all that is not lent; how many bytes that were."""

@@ -95,7 +95,15 @@ def to_pixels(scenes: npt.NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(scenes).movedim(-1, -3).float() / 127.5 - 1
 
 
-def batch(corpus: Corpus, rows: Sequence[int], step: int, *, size: int, seed: int = 0, dropped: float = 0.1) -> Batch:
+def batch(  # noqa: PLR0913 - which pictures, which step, and how they are drawn
+    corpus: Corpus,
+    rows: Sequence[int],
+    step: int,
+    *,
+    size: int,
+    seed: int = 0,
+    dropped: float = 0.1,
+) -> Batch:
     """What a step sees: size of the pictures in rows, each in some scene under some caption, a part of them empty.
 
     Epochs are walked through in shuffled order, so every picture is seen equally often.

@@ -1,6 +1,6 @@
 """How the default model is made, from packages to files that ship: `python -m limner.core.training.default_model`.
 
-Stages, each of which goes on where it was stopped: data, autoencoder, train, export, score; all of them without a name.
+Stages, each of which goes on where it was stopped: data, autoencoder, train, export, judge, score; or all in turn.
 Everything lies below `.data/` of the working folder, which git ignores.
 """
 
@@ -23,26 +23,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from ..models.unet import UNet, UNetConfig
 from ..values import LatentFormat, Sampling
-from . import autoencoder, emoji, language, loop
+from . import autoencoder, emoji, language, loop, report
 from .captions import SCENES, distinct_tags, read_concepts
+from .classifier import Judge, Lesson
 from .dataset import Batch, Corpus, Pair, Texts, batch, composed, pairs_of, texts_of, to_pixels
 from .export import write_card, write_networks
 from .losses import diffusion_loss, linear_abar, noised, stratified_levels
+from .score import Use, named, open_shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """How pictures are drawn for the score, and how a user had best begin."""
-
-    sampler: str = "dpmpp_2m"
-    scheduler: str = "karras"
-    steps: int = 20
-    guidance: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +64,7 @@ class Settings:
     sampling: Sampling = field(default_factory=lambda: Sampling("v", "linear", 1e-4, 0.02, 1000))
     latent: LatentFormat = field(default_factory=lambda: LatentFormat(channels=16, downscale=8))
     use: Use = field(default_factory=Use)
+    lesson: Lesson = field(default_factory=Lesson)
     plan: loop.Plan = field(default_factory=lambda: loop.Plan(steps=7000, rate=8e-4, ema=0.999, save_every=250))
 
 
@@ -82,6 +75,7 @@ class Place:
     packages: Path
     state: Path  # what the stages leave for one another
     shipped: Path  # what the package carries
+    documents: Path
 
     @property
     def checkpoint(self) -> Path:
@@ -91,7 +85,7 @@ class Place:
 
 def default_place(folder: Path = Path(".data")) -> Place:
     """Below the working folder, but for what ships."""
-    return Place(folder / "packages", folder / "default-model", ROOT / "core" / "models" / "default")
+    return Place(folder / "packages", folder / "default-model", ROOT / "core" / "models" / "default", ROOT / "docs")
 
 
 def say(text: str) -> None:
@@ -230,6 +224,38 @@ def export(settings: Settings, place: Place) -> None:
     say(f"exported the averaged weights of step {step}")
 
 
+def judge(settings: Settings, place: Place) -> None:
+    """Train the judge of the score, once."""
+    if (place.state / "judge.pt").exists():
+        return
+    about, vae = exam_of(place), autoencoder_of(settings, place)
+    for event in report.trained_judge(about, vae, settings.lesson):
+        if isinstance(event, str):
+            say(event)
+        else:
+            held = about.held_out & torch.isin(about.concepts, torch.tensor(about.among))
+            found = named(event, about.pixels[held], about.concepts[held].tolist(), about.among)
+            say(f"judge on real held-out pairs: {found}")
+            loop.save(place.state / "judge.pt", event.state_dict())
+
+
+def score(settings: Settings, place: Place) -> None:
+    """Measure what ships, and write it and the sample pictures into docs/."""
+    about, shipped = exam_of(place), open_shipped(place.shipped)
+    examiner = Judge(len(about.names))
+    examiner.load_state_dict(torch.load(place.state / "judge.pt"))
+    report.samples(shipped, settings.use).save(place.documents / "default-model.png", optimize=True)
+    found = report.measure(about, examiner.eval(), shipped, settings.use)
+    report.write(found, place.documents)
+    say(report.table(found))
+
+
+def exam_of(place: Place) -> report.Exam:
+    """What the judge is asked about."""
+    scenes, pairs = scenes_of(place)
+    return report.exam(pairs, to_pixels(scenes[:, 0].numpy()))
+
+
 def _captions(place: Place) -> tuple[tuple[Pair, ...], Texts, language.Embedded]:
     from .captions import Concept
 
@@ -239,7 +265,7 @@ def _captions(place: Place) -> tuple[tuple[Pair, ...], Texts, language.Embedded]
 
 
 STAGES: Mapping[str, Callable[[Settings, Place], None]] = MappingProxyType(
-    {"data": data, "autoencoder": fit_autoencoder, "train": train, "export": export}
+    {"data": data, "autoencoder": fit_autoencoder, "train": train} | {"export": export, "judge": judge, "score": score}
 )
 
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from limner.core.values import Answer, LatentFormat, Model, Recipe, Sampling
 
 

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-
 from limner.core.diffusion import noise
 from limner.core.diffusion.noise import Brownian
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
-
 from limner.core.diffusion import parameterisation
 from limner.core.diffusion.parameterisation import table, timestep
 from limner.core.values import LatentFormat, Sampling

@@ -7,7 +7,6 @@ import diffusers
 import pytest
 import scipy.stats
 import torch
-
 from limner.core.diffusion import schedules
 from limner.core.diffusion.parameterisation import table
 from limner.core.diffusion.schedules import SCHEDULES
