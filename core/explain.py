@@ -15,6 +15,8 @@ from .run import will_run
 
 Verdict = Literal["HIT", "MISS", "RUN", "SKIP"]  # in the cache; to compute; runs every time; not needed
 
+WHERE = {"memory": "in memory", "disk": "on disk"}
+
 
 @dataclass(frozen=True, slots=True)
 class Explained:
@@ -38,7 +40,7 @@ def explain(plan: Plan, cache: Cache, seen: Mapping[str, Any], forced: frozenset
             changed.add(step.id)
         verdict, reason = _verdict(step, before, runs, hits, changed, forced)
         if step.id in hits:
-            reason = f"in {cache.where(step)}"
+            reason = f"{WHERE[cache.where(step) or 'disk']}"
         found.append(Explained(step.id, step.node.id, verdict, reason, step.key[:8]))
     return found
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from .errors import StorageError, UsageError
 
@@ -83,10 +83,8 @@ def _beside(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".tmp{path.suffix}")
-        os.close(handle)
-        temporary = Path(name)
-        temporary.chmod(0o666 & ~_umask())
+        temporary = path.with_name(f".{token_hex(8)}.tmp{path.suffix}")
+        temporary.touch(exist_ok=False)
         yield temporary
     except OSError as error:
         raise StorageError(path, reason(error)) from error
@@ -104,9 +102,3 @@ def _last_number(first: Path, stem: str, suffix: str) -> int:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -41,7 +41,7 @@ class Brownian:
     depends on the seed and on t alone, and finer schedules walk along the path that coarser ones took.
     """
 
-    DEPTH = 18  # halvings before the last bridge, to t itself: steps much shorter than 2**-18 sigma share one
+    DEPTH = 18  # halvings before the last bridge, to t itself: steps shorter than sigma / 2**18 stray a little
 
     def __init__(self, seed: int, like: Tensor) -> None:
         self._seed, self._like = seed, like

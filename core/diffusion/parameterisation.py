@@ -138,15 +138,16 @@ def begin(model: Model, latent: Tensor, noise: Tensor | None, sigma: float, *, p
     """The x at which a walk begins: the latent as the network wants it scaled, noised to sigma.
 
     noise has variance 1; without it the latent is taken for an x already, as `end` left it between two halves of a
-    schedule.  `pure` is how the field begins from nothing but noise where the forward process preserves variance:
-    with that of x, 1 + sigma^2, not that of the noise alone.
+    schedule.  `pure` says that the latent is empty.  Then, from the model's highest level on, x has all the variance
+    that it would have with an image in it, 1 + sigma^2, which is how the field starts; below, it is an empty image.
     """
     z = scaled(model.latent, latent)
     if noise is None:
         return z
     if model.sampling.prediction == "flow":
         return (1 - sigma) * z + sigma * noise
-    return z + (math.sqrt(1 + sigma**2) if pure else sigma) * noise
+    whole = pure and sigma >= sigma_max(model.sampling) * (1 - 1e-5)
+    return z + (math.sqrt(1 + sigma**2) if whole else sigma) * noise
 
 
 def end(model: Model, x: Tensor) -> Tensor:

@@ -302,7 +302,7 @@ def _ancestral(s: float, t: float, options: Options) -> tuple[float, float, floa
     if t >= s:
         return t, 1.0, 0.0
     if options.flow:
-        sigma_down = t * (1 + (t / s - 1) * options.eta)
+        sigma_down = max(t * (1 + (t / s - 1) * options.eta), 0.0)
         alpha_ratio = (1 - t) / (1 - sigma_down)
         return sigma_down, alpha_ratio, math.sqrt(max(t**2 - (alpha_ratio * sigma_down) ** 2, 0.0))
     sigma_up = min(t, options.eta * t * math.sqrt(_new(s, t, options)))

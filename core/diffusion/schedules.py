@@ -47,9 +47,11 @@ def ddim_uniform(table: Tensor, steps: int) -> Tensor:
 def beta(table: Tensor, steps: int, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
     """Timesteps at quantiles of a beta distribution: below 1, more steps at both ends (arXiv:2407.12173).
 
-    They are rounded to timesteps of the table as long as that leaves them apart.
+    They are rounded to timesteps of the table as long as that leaves them apart; a thousandth of one always does.
     """
-    timesteps = [(len(table) - 1) * beta_quantile(1 - k / steps, alpha, beta) for k in range(steps)]
+    last, least = len(table) - 1, 1e-3
+    quantiles = [last * beta_quantile(1 - k / steps, alpha, beta) for k in range(steps)]
+    timesteps = [min(max(t, least * (steps - 1 - k)), last - least * k) for k, t in enumerate(quantiles)]
     rounded = [round(t) for t in timesteps]
     return _tabulated(table, rounded if len(set(rounded)) == steps else timesteps)
 
@@ -107,13 +109,22 @@ def flip(sigmas: Tensor) -> Tensor:
 
 
 def beta_quantile(p: float, a: float, b: float) -> float:
-    """Where the cumulative distribution of Beta(a, b) is p: halving until no float lies between."""
-    if p > _beta_below(0.5, a, b):
-        return 1 - beta_quantile(1 - p, b, a)  # I_x(a, b) = 1 - I_{1 - x}(b, a): the series converges below 1/2
-    low, high = 0.0, 0.5
-    while low < (middle := (low + high) / 2) < high and high - low > 1e-15:
-        low, high = (middle, high) if _beta_below(middle, a, b) < p else (low, middle)
-    return high if p > 0 else 0.0
+    """Where the cumulative distribution of Beta(a, b) is p."""
+    mirrored = p > _beta_below(0.5, a, b)  # I_x(a, b) = 1 - I_{1 - x}(b, a): the series converges below 1/2
+    return 1 - _quantile_below(1 - p, b, a) if mirrored else _quantile_below(p, a, b)
+
+
+def _quantile_below(p: float, a: float, b: float) -> float:
+    """The same where it is at most 1/2: Newton's method, halving where it leaves the bracket."""
+    low, high, x = 0.0, 0.5, 0.5
+    while p > 0 and high > 1e-250:
+        excess = _beta_below(x, a, b) - p
+        low, high = (x, high) if excess < 0 else (low, x)
+        newton = x - excess / math.exp((a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - _log_beta(a, b))
+        if abs(newton - x) <= 1e-15 * x or high - low <= 1e-15 * high:
+            return x
+        x = newton if low < newton < high else (low + high) / 2
+    return 0.0
 
 
 def _beta_below(x: float, a: float, b: float) -> float:
@@ -123,8 +134,11 @@ def _beta_below(x: float, a: float, b: float) -> float:
         total += term / (a + n)
         term *= (n + 1 - b) / (n + 1) * x
         n += 1
-    log_b = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    return total * math.exp(a * math.log(x) - log_b)
+    return total * math.exp(a * math.log(x) - _log_beta(a, b))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _line(first: float, last: float, count: int) -> list[float]:

@@ -107,8 +107,8 @@ def table(found: Mapping[str, Any]) -> str:
     use, ceiling, through = found["use"], found["ceiling"], found["ceiling through the autoencoder"]
     lines = [
         f"{found['concepts']} concepts, {len(found['seeds'])} seeds a prompt, {use['sampler']} "
-        f"with {use['steps']} steps ({use['scheduler']}), guidance {use['guidance']:g}. Numbers are percentages; spread is the root mean square "
-        "difference between the pictures of two seeds, where black and white are 1 apart.",
+        f"with {use['steps']} steps ({use['scheduler']}), guidance {use['guidance']:g}. Numbers are percentages; "
+        "spread is the root mean square difference between the pictures of two seeds, white and black being 1 apart.",
         "",
         "| | prompts | top-1 | top-5 | floor top-1 | floor top-5 | near copies | spread |",
         "|---|---|---|---|---|---|---|---|",

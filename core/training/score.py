@@ -119,7 +119,7 @@ def named(judge: Judge, pixels: Tensor, concepts: Sequence[int], among: Sequence
 
 
 def judged(judge: Judge, drawn: Tensor, asked: Sequence[Prompt], among: Sequence[int]) -> dict[str, float]:
-    """What the judge says of pictures (texts, seeds, ...): top-1, top-5, and the same for shuffled prompts, the floor."""
+    """What the judge says of pictures (texts, seeds, ...): top-1, top-5, and the floor, for prompts shuffled."""
     concepts = [prompt.concept for prompt in asked for _ in range(drawn.shape[1])]
     order = torch.randperm(len(asked), generator=torch.Generator().manual_seed(0))
     shuffled = [asked[k].concept for k in order.tolist() for _ in range(drawn.shape[1])]

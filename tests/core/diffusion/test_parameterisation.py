@@ -144,8 +144,13 @@ def test_a_walk_begins_with_the_scaled_latent_and_as_much_noise_as_the_level_say
     sd, flux = model(scale=0.5, shift=1.0), model("flow", scale=0.5, shift=1.0)
     assert parameterisation.begin(sd, latent, noise, 2.0).unique().tolist() == [1.0 + 20.0]
     assert parameterisation.begin(flux, latent, noise, 0.25).unique().tolist() == [0.75 * 1.0 + 2.5]
-    pure = parameterisation.begin(sd, latent, noise, 2.0, pure=True)
-    torch.testing.assert_close(pure, torch.full_like(pure, 1.0 + 10 * 5**0.5))
+
+
+def test_from_nothing_but_noise_a_walk_begins_as_wide_as_with_an_image_but_only_at_the_top(model):
+    empty, noise, top = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2), parameterisation.sigma_max(SD)
+    for sigma, expected in [(top, math.sqrt(1 + top**2)), (2.0, 2.0), (0.0, 0.0)]:
+        x = parameterisation.begin(model(), empty, noise, sigma, pure=True)
+        torch.testing.assert_close(x, torch.full_like(x, expected))
 
 
 @pytest.mark.parametrize("prediction", KINDS)

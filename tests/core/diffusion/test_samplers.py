@@ -143,6 +143,27 @@ class NoReading(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture
+def strict_cuda():
+    """Waiting for the GPU is an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@NO_GPU
+@pytest.mark.gpu
+@pytest.mark.usefixtures("strict_cuda")
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_step_waits_for_the_gpu(name, walked):
+    x = torch.ones(1, 4, 3, 3, device="cuda")
+    for noise in (fresh(1, x), Brownian(1, x)):
+        walked(SAMPLERS[name](x, karras(6, 0.03, 14.6), noise, eta=0.7), lambda x, _: x * 0.5)
+
+
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 @pytest.mark.parametrize("is_flow", [False, True])
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -207,6 +228,13 @@ def test_s_noise_scales_what_is_added(mixture, walked):
     sigmas = torch.tensor([14.0, 2.0], dtype=torch.float64)
     ends = [walked(SAMPLERS["ddpm"](CURVED, sigmas, fresh(1, CURVED), s_noise=s), mixture) for s in (0.0, 1.0, 2.0)]
     torch.testing.assert_close(ends[2] - ends[0], 2 * (ends[1] - ends[0]))
+
+
+@pytest.mark.parametrize("is_flow", [False, True])
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_too_much_eta_is_as_much_noise_as_there_is_room_for(name, is_flow, mixture, walked):
+    sigmas = flow(6) if is_flow else karras(6, 0.03, 14.6)
+    assert walked(SAMPLERS[name](CURVED, sigmas, fresh(1, CURVED), eta=10.0, flow=is_flow), mixture).isfinite().all()
 
 
 def test_on_one_brownian_path_more_steps_come_to_nearly_the_same_picture(exploding, walked):

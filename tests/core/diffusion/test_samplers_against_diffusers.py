@@ -1,6 +1,6 @@
 """Samplers, held to diffusers' schedulers with the same sigmas and the same noise.
 
-diffusers keeps its levels in float32, hence 5e-6.  Its settings matter: most others name the same sampler and are another.
+diffusers keeps its levels in float32, hence 5e-6.  Its settings matter: with most others it is another sampler.
 """
 
 import sys

@@ -77,7 +77,7 @@ def test_simple_finds_the_flow_schedule_in_a_flow_models_table():
     torch.testing.assert_close(schedules.simple(table(FLOW), 20), schedules.flow(20, 3.0))
 
 
-@pytest.mark.parametrize(("a", "b"), [(0.6, 0.6), (0.5, 0.7), (2.0, 5.0), (1.0, 1.0), (9.0, 0.3)])
+@pytest.mark.parametrize(("a", "b"), [(0.6, 0.6), (0.5, 0.7), (2.0, 5.0), (1.0, 1.0), (9.0, 0.3), (0.05, 8.0)])
 def test_beta_quantiles_are_those_of_scipy(a, b):
     for p in [0.0, 1e-6, 0.01, 0.2, 0.5, 0.77, 0.999, 1.0]:
         assert schedules.beta_quantile(p, a, b) == pytest.approx(scipy.stats.beta.ppf(p, a, b), rel=1e-9, abs=1e-14)
@@ -88,6 +88,14 @@ def test_beta_takes_the_timesteps_that_scipy_says(steps):
     quantiles = scipy.stats.beta.ppf([1 - k / steps for k in range(steps)], 0.6, 0.6)
     expected = table(SD)[[round(999 * q) for q in quantiles]]
     torch.testing.assert_close(schedules.beta(table(SD), steps)[:-1], expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.01, 0.01), (0.01, 10.0), (10.0, 0.01), (10.0, 10.0)])
+def test_beta_falls_however_extreme(alpha, beta):
+    for steps in (1, 20, 300):
+        sigmas = schedules.beta(table(SD), steps, alpha, beta)
+        assert sigmas.isfinite().all()
+        assert (sigmas.diff() < 0).all()
 
 
 def test_karras_is_the_papers_formula():

@@ -1,0 +1,186 @@
+"""Graphs built, run and looked at from Python: every node is a method, every output a socket to plug in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import pictures, workflow
+from .errors import UsageError
+from .explain import Explained
+from .files import replacing, write
+from .graph import Instance, Link, Problem, near
+from .host import ALL, Host, Settings
+from .run import Event, Failed, Finished, Stopped
+from .schema import Node
+from .values import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Graph:
+    """A workflow under construction.  `graph.EncodeText(clip=clip, text="a cat")` places a node.
+
+    A node of one output gives its `Socket`, a node of several a tuple of them.  A socket's `run()` gives its value.
+    """
+
+    def __init__(self, base: Path | str | None = None, *, host: Host | None = None, **settings: Any) -> None:
+        """Start with nothing.  `base` and `settings` (device, dtype, vram_budget ...) are those of `host.Settings`."""
+        from ..nodes import NODES
+
+        self._host = host or Host(NODES, Settings(base=None if base is None else Path(base), **settings))
+        self._nodes: dict[str, Instance] = {}
+
+    @classmethod
+    def open(cls, path: Path | str, base: Path | str | None = None, **settings: Any) -> Graph:
+        """The graph in a workflow file, or in a picture that carries one."""
+        graph = cls(base, **settings)
+        graph._nodes = dict(graph._host.lowered(workflow.read(Path(path))))
+        return graph
+
+    def __getattr__(self, name: str) -> Any:
+        """A function that places a node of type `name`."""
+        node = self._type(name)
+        if node is None:
+            names = [n.name for n in self._host.registry.values()]
+            raise AttributeError(f"there is no node type {name!r}{near(name, names)}")
+        return lambda **inputs: self._placed(node, inputs)
+
+    def __getitem__(self, node_id: str) -> Socket | tuple[Socket, ...]:
+        """The outputs of a node that is there already."""
+        if node_id not in self._nodes:
+            raise KeyError(f"there is no node {node_id!r}; there are: {', '.join(self._nodes)}")
+        return self._sockets(node_id)
+
+    def set(self, node_id: str, **inputs: Any) -> None:
+        """Change what is set or plugged into a node."""
+        before = self._nodes[node_id]
+        self._check(self._host.registry[before.type], inputs)
+        changed = {**before.inputs, **{k: _plugged(v) for k, v in inputs.items()}}
+        self._nodes[node_id] = replace(before, inputs=changed)
+
+    def run(self, *only: str, forced: bool = False) -> list[Path]:
+        """Run what delivers something, or the nodes named; the paths of what was saved.  Raises what a node raised."""
+        events = self._events(only, forced)
+        return [Path(path) for event in events if isinstance(event, Finished) for path in event.files]
+
+    def problems(self) -> list[Problem]:
+        """Everything that stops the graph from running."""
+        return self._host.problems(self._nodes)
+
+    def explain(self, *only: str) -> list[Explained]:
+        """Which nodes would run, and why."""
+        return self._host.explained(self._nodes, "", only or tuple(self._nodes))
+
+    def save(self, path: Path | str) -> None:
+        """Write the graph as a workflow file."""
+        write(Path(path), workflow.dumps(workflow.Document(workflow.api(self._nodes))))
+
+    def __dir__(self) -> list[str]:
+        """The node types too, so that a notebook can complete them."""
+        return [*super().__dir__(), *(node.name for node in self._host.registry.values())]
+
+    def __repr__(self) -> str:
+        lines = (
+            f"  {i}: {n.type}({', '.join(f'{k}={_shown(v)}' for k, v in n.inputs.items())})"
+            for i, n in self._nodes.items()
+        )
+        return "\n".join(["Graph", *lines])
+
+    def _placed(self, node: Node[..., object], inputs: dict[str, Any]) -> Socket | tuple[Socket, ...]:
+        self._check(node, inputs)
+        stem = node.name[0].lower() + node.name[1:]
+        names = (stem if k == 1 else f"{stem}{k}" for k in range(1, len(self._nodes) + 2))
+        node_id = next(name for name in names if name not in self._nodes)
+        self._nodes[node_id] = Instance(node.id, {k: _plugged(v) for k, v in inputs.items()})
+        return self._sockets(node_id)
+
+    def _check(self, node: Node[..., object], inputs: dict[str, Any]) -> None:
+        for name, value in inputs.items():
+            if node.input(name) is None:
+                names = [i.name for i in node.inputs]
+                raise TypeError(f"{node.name} has no input {name!r}; it has: {', '.join(names)}{near(name, names)}")
+            if isinstance(value, tuple):
+                raise TypeError(f"{node.name}.{name}: the node plugged in has several outputs; name one of them")
+
+    def _type(self, name: str) -> Node[..., object] | None:
+        host = self.__dict__.get("_host")  # absent while a copy is being made
+        return next((n for n in host.registry.values() if n.name == name), None) if host else None
+
+    def _sockets(self, node_id: str) -> Socket | tuple[Socket, ...]:
+        outputs = self._host.registry[self._nodes[node_id].type].outputs
+        sockets = tuple(Socket(self, Link(node_id, k), output.wire) for k, output in enumerate(outputs))
+        return sockets[0] if len(sockets) == 1 else sockets
+
+    def _events(self, only: tuple[str, ...], forced: bool) -> Iterator[Event]:  # noqa: FBT001 - named by who calls
+        run = self._host.run(self._nodes, "", only or None, ALL if forced else frozenset())
+        for _, event in self._host.drive([run]):
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Stopped):
+                raise KeyboardInterrupt
+            yield event
+
+
+class Socket:
+    """An output of a node: plug it into another, or `run()` it."""
+
+    def __init__(self, graph: Graph, link: Link, wire: str) -> None:
+        self._graph, self.link, self.wire = graph, link, wire
+
+    def run(self, *, forced: bool = False) -> Any:
+        """Run what it needs; its value.  Pictures come as `Pictures`, which notebooks show."""
+        outputs: tuple[object, ...] | None = None
+        for event in self._graph._events((self.link.node,), forced):
+            if isinstance(event, Finished) and event.node == self.link.node:
+                outputs = event.outputs
+        if outputs is None:
+            raise UsageError(f"{self.link.node} did not run")
+        value = outputs[self.link.output]
+        return Pictures(value.pixels) if isinstance(value, Image) else value
+
+    def __repr__(self) -> str:
+        return f"{self.wire} of {self.link.node}"
+
+
+class Pictures:
+    """A batch of pictures, which a notebook shows side by side."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        """Hold (B, H, W, 3) in [0, 1]."""
+        self.pixels = pixels
+
+    def save(self, path: Path | str) -> None:
+        """Write them as one PNG, side by side."""
+        with replacing(Path(path)) as temporary:
+            pictures.write(temporary, self._row())
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, k: int) -> Pictures:
+        """Picture k by itself."""
+        return Pictures(self.pixels[range(len(self))[k]][None])
+
+    def __repr__(self) -> str:
+        count, height, width, _ = self.pixels.shape
+        return f"{count} picture{'s' if count > 1 else ''}, {width} x {height}"
+
+    def _repr_png_(self) -> bytes:
+        return pictures.png(self._row())
+
+    def _row(self) -> Tensor:
+        import torch
+
+        return torch.cat(list(self.pixels), dim=1)  # (H, B W, 3)
+
+
+def _plugged(value: Any) -> Any:
+    return value.link if isinstance(value, Socket) else value
+
+
+def _shown(value: Any) -> str:
+    return value.node if isinstance(value, Link) else repr(value)
