@@ -46,7 +46,9 @@ def test_a_true_prediction_costs_nothing_and_one_that_is_off_by_d_costs_d_square
     x0, noise, abar = some(4, 2, 3, 3), some(4, 2, 3, 3, seed=1), torch.rand(4, dtype=torch.float64)
     true = losses.target(x0, noise, abar, kind)
     assert losses.diffusion_loss(true, x0, noise, abar, kind=kind).abs().max() == 0
-    torch.testing.assert_close(losses.diffusion_loss(true + 0.5, x0, noise, abar, kind=kind), torch.full((4,), 0.25).double())
+    torch.testing.assert_close(
+        losses.diffusion_loss(true + 0.5, x0, noise, abar, kind=kind), torch.full((4,), 0.25).double()
+    )
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
