@@ -6,11 +6,13 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from typing import Any
 
 from .messages import say
 from .schema import ANY_WIRE, REQUIRED, SEED_LIMIT, Choice, FileHint, Input, InputFile, ModelFile, Range, Registry, Seed
+
+LONGEST = 80  # characters of a wrong value that a message quotes
 
 Value = Any  # a JSON value
 Choices = Callable[[FileHint], Sequence[str]]  # the files that a drop-down offers now
@@ -77,7 +79,7 @@ def problems(graph: Graph, registry: Registry, choices: Choices | None = None) -
         for name in given:
             if name not in known:
                 yield _problem(node_id, name, "unknown_input", type=node.id, near=near(name, known))
-    for node_id in loop(graph):
+    for node_id in loops(graph):
         yield _problem(node_id, None, "loop")
 
 
@@ -89,20 +91,20 @@ def renamed(instance: Instance, registry: Registry) -> Mapping[str, Value | Link
 
 def coerced(spec: Input, value: Value, choices: Choices | None = None) -> Value:
     """`value` as the type that `spec` declares, or a `BadValue` that says why not."""
-    if not spec.is_widget:
+    if not spec.is_widget or (value is None and spec.default is None):
         return value
     value = _typed(spec, value)
     match spec.hint:
         case Range(low, high) if not low <= value <= high:
-            raise BadValue("out_of_range", low=f"{low:g}", high=f"{high:g}", found=value)
+            raise BadValue("out_of_range", low=low, high=high, found=value)
         case Seed() if not 0 <= value <= SEED_LIMIT:
             raise BadValue("out_of_range", low=0, high=SEED_LIMIT, found=value)
         case Choice() as options if value not in options:
-            raise BadValue("not_a_choice", found=value, options=", ".join(options), near=near(value, options))
+            raise BadValue("not_a_choice", found=_brief(value), options=", ".join(options), near=near(value, options))
         case ModelFile() | InputFile() as hint if choices is not None and value not in (offered := choices(hint)):
             raise BadValue(
                 "no_such_file",
-                found=value,
+                found=_brief(value),
                 folder=_folder(hint),
                 options=", ".join(offered) or "nothing",
                 near=near(value, offered),
@@ -111,18 +113,34 @@ def coerced(spec: Input, value: Value, choices: Choices | None = None) -> Value:
 
 
 def order(graph: Graph) -> tuple[str, ...]:
-    """Node ids, each after everything it depends on.  Raises `CycleError` where there is a loop."""
+    """Node ids, each after everything it depends on.  Raises `graphlib.CycleError` where there is a loop."""
     return tuple(i for i in TopologicalSorter(_dependencies(graph)).static_order() if i in graph)
 
 
-def loop(graph: Graph) -> Sequence[str]:
-    """The nodes of one loop, in its order; empty where there is none."""
-    try:
-        TopologicalSorter(_dependencies(graph)).prepare()
-    except CycleError as error:
-        cycle: list[str] = error.args[1]
-        return cycle[:-1]
-    return ()
+def loops(graph: Graph) -> Iterator[str]:
+    """Every node of every loop, loop by loop: strongly connected components (Tarjan 1972), with a stack of our own."""
+    above = _dependencies(graph)
+    path: list[str] = []  # nodes of which it is not known yet whether they are in a loop
+    back: dict[str, float] = {}  # the first place on the path that a node leads back to; inf: it has left the path
+    for root in graph:
+        stack: list[tuple[str, int, Iterator[str]]] = []
+        new = root if root not in back else None
+        while new is not None or stack:
+            if new is not None:
+                stack.append((new, len(path), iter(above[new])))
+                back[new] = len(path)
+                path.append(new)
+            node_id, place, rest = stack[-1]
+            new = next((i for i in rest if i in graph and i not in back), None)
+            if new is None:
+                stack.pop()
+                back[node_id] = min([place, *(back.get(i, math.inf) for i in above[node_id])])
+                if back[node_id] == place:
+                    part = path[place:]
+                    del path[place:]
+                    back |= dict.fromkeys(part, math.inf)
+                    if len(part) > 1 or node_id in above[node_id]:
+                        yield from part
 
 
 def upstream(instance: Instance) -> list[str]:
@@ -166,7 +184,7 @@ def _input_problems(  # noqa: PLR0913 - one input, and all that it may be held a
         yield from _link_problems(graph, registry, node_id, spec, given)
     elif not spec.is_widget:
         if given is not spec.default:
-            yield _problem(node_id, spec.name, "value_for_socket", wire=spec.wire, found=repr(given))
+            yield _problem(node_id, spec.name, "value_for_socket", wire=spec.wire, found=_brief(repr(given)))
     else:
         try:
             coerced(spec, given, choices)
@@ -203,7 +221,7 @@ def _typed(spec: Input, value: Value) -> Value:
             return number
     except (TypeError, ValueError, OverflowError):
         pass
-    raise BadValue("wrong_type", wire=spec.wire, found=repr(value))
+    raise BadValue("wrong_type", wire=spec.wire, found=_brief(repr(value)))
 
 
 def _boolean(value: Value) -> bool:
@@ -219,6 +237,10 @@ def _whole(value: Value) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise TypeError
     return int(value)
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _folder(hint: FileHint) -> str:

@@ -20,6 +20,7 @@ class Fingerprint:
 
 
 Fingerprints = Callable[[FileHint, str], Fingerprint]  # of the file that an input names
+Contents = Callable[[str], Fingerprint | None]  # of the file that a stand-in names; None: it has changed since
 Salt = Callable[[Node[..., object]], str | None]  # what else a stored result depends on; None: not to be stored
 
 
@@ -33,6 +34,7 @@ class Step:
     key: str  # names the result in this process: equal keys, equal results
     stored_key: str | None  # names it on disk; None: not to be stored, or a hash is awaited
     settled: bool  # whether every file above it is named by its content
+    cached: bool  # whether its result may be kept: no node's that always runs, and none below one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Plan:
 
     steps: Mapping[str, Step]
     targets: tuple[str, ...]
+    files: Mapping[tuple[FileHint, str], Fingerprint]  # of every file that a step names
 
 
 def by_name(hint: FileHint, value: str) -> Fingerprint:
@@ -59,6 +62,7 @@ def plan(
     targets = tuple(targets)
     needed = ancestors(graph, targets)
     steps: dict[str, Step] = {}
+    files = _Files(fingerprints)
     for node_id in order({i: graph[i] for i in graph if i in needed}):
         instance = graph[node_id]
         node = registry[instance.type]
@@ -66,17 +70,31 @@ def plan(
         inputs: dict[str, Value | Link] = {}
         for spec in node.inputs:
             value = given.get(spec.name, spec.default)
-            inputs[spec.name] = value if isinstance(value, Link) or value is spec.default else coerced(spec, value)
-        steps[node_id] = _keyed(node_id, node, inputs, steps, fingerprints, salt)
-    return Plan(steps, targets)
+            inputs[spec.name] = value if isinstance(value, Link) else coerced(spec, value)
+        steps[node_id] = _keyed(node_id, node, inputs, steps, files, salt)
+    return Plan(steps, targets, files)
 
 
-def resettled(planned: Plan, fingerprints: Fingerprints, salt: Salt) -> dict[str, Step]:
-    """The steps whose keys change now that files are known by their content."""
+def resettled(planned: Plan, contents: Contents, salt: Salt) -> dict[str, Step]:
+    """The steps whose files are now all known by their content, with the keys that this gives them."""
     steps: dict[str, Step] = {}
+    files = {place: found if found.settled else contents(found.text) or found for place, found in planned.files.items()}
     for step in planned.steps.values():
-        steps[step.id] = step if step.settled else _keyed(step.id, step.node, step.inputs, steps, fingerprints, salt)
-    return {i: step for i, step in steps.items() if not planned.steps[i].settled}
+        steps[step.id] = step if step.settled else _keyed(step.id, step.node, step.inputs, steps, files, salt)
+    return {i: step for i, step in steps.items() if step.settled and not planned.steps[i].settled}
+
+
+class _Files(dict[tuple[FileHint, str], Fingerprint]):
+    """Fingerprints, each asked for once: in one plan a file is one thing."""
+
+    __slots__ = ("_fingerprints",)
+
+    def __init__(self, fingerprints: Fingerprints) -> None:
+        self._fingerprints = fingerprints
+
+    def __missing__(self, place: tuple[FileHint, str]) -> Fingerprint:
+        self[place] = found = self._fingerprints(*place)
+        return found
 
 
 def _keyed(  # noqa: PLR0913 - everything that a key is made of
@@ -84,14 +102,15 @@ def _keyed(  # noqa: PLR0913 - everything that a key is made of
     node: Node[..., object],
     inputs: Mapping[str, Value | Link],
     steps: Mapping[str, Step],
-    fingerprints: Fingerprints,
+    files: Mapping[tuple[FileHint, str], Fingerprint],
     salt: Salt,
 ) -> Step:
     """Keys are hashes of a result's whole history: this node, its settings, and the keys of its inputs.
 
     A node's id and its place on the canvas are not part of them, so two nodes set up alike share a result.
+    A model's name is part of the first key, not of the stored one: what is made of it in memory knows its path.
     """
-    settled = True
+    settled, cached = True, node.cached
     extra = salt(node) if node.cached else None
     recipe: dict[str, object] = {}
     stored: dict[str, object] = {}
@@ -100,14 +119,16 @@ def _keyed(  # noqa: PLR0913 - everything that a key is made of
         if isinstance(value, Link):
             above = steps[value.node]
             settled &= above.settled
+            cached &= above.cached
             recipe[spec.name] = ["from", above.key, value.output]
             stored[spec.name] = ["from", above.stored_key, value.output]
             if above.stored_key is None:
                 extra = None
         elif isinstance(spec.hint, ModelFile | InputFile) and isinstance(value, str):
-            fingerprint = fingerprints(spec.hint, value)
+            fingerprint = files[spec.hint, value]
             settled &= fingerprint.settled
-            recipe[spec.name] = stored[spec.name] = ["file", fingerprint.text]
+            stored[spec.name] = ["file", fingerprint.text]
+            recipe[spec.name] = ["file", fingerprint.text, value if isinstance(spec.hint, ModelFile) else ""]
         else:
             recipe[spec.name] = stored[spec.name] = ["value", value]
     head = [node.id, node.version]
@@ -118,6 +139,7 @@ def _keyed(  # noqa: PLR0913 - everything that a key is made of
         key=_hash([*head, recipe]),
         stored_key=_hash([*head, extra, stored]) if extra is not None and settled else None,
         settled=settled,
+        cached=cached,
     )
 
 

@@ -18,6 +18,7 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -118,6 +119,7 @@ class Output:
 
     name: str
     wire: str
+    type: Any = object  # what a node may return for it
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def _input(parameter: inspect.Parameter, hint: Any) -> Input:
         doc = next((x for x in extras if isinstance(x, str)), "")
         widget = next((x for x in extras if isinstance(x, Hint)), None)
         lazy = any(isinstance(x, Lazy) for x in extras)
-    if get_origin(hint) is UnionType:  # `Latent | None`: an optional socket
+    if get_origin(hint) in (UnionType, Union):  # `Latent | None`: an optional socket
         (hint,) = (t for t in get_args(hint) if t is not NoneType)
     if get_origin(hint) is Literal:
         hint, widget = str, Choice(*get_args(hint))
@@ -261,9 +263,13 @@ def _outputs(result: Any) -> tuple[Output, ...]:
     if result is NoneType or result is None or result is Files:
         return ()
     if isinstance(result, type) and issubclass(result, tuple) and hasattr(result, "_fields"):
-        return tuple(Output(name, _wire(t)) for name, t in get_type_hints(result).items())
+        return tuple(_output(name, t) for name, t in get_type_hints(result).items())
     wire = _wire(result)
-    return (Output("value" if wire == ANY_WIRE else wire.lower(), wire),)
+    return (_output("value" if wire == ANY_WIRE else wire.lower(), result),)
+
+
+def _output(name: str, kind: Any) -> Output:
+    return Output(name, _wire(kind), object if kind is Any else kind)
 
 
 def _wire(kind: Any) -> str:

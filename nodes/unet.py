@@ -16,7 +16,7 @@ def guide(
     negative: Annotated[Conditioning | None, "What to steer away from; most often the empty text."] = None,
     scale: Annotated[
         float, Range(0, 100, 0.1), "How strictly the words are followed (CFG).  1 takes half the time."
-    ] = 4.0,
+    ] = 3.0,
     start: Annotated[float, Range(0, 1, 0.01), "From which part of the model's timesteps on guidance acts."] = 0.0,
     end: Annotated[float, Range(0, 1, 0.01), "Up to which part of them it acts."] = 1.0,
     rescale: Annotated[float, Range(0, 1, 0.01), "How much of the contrast that guidance adds is taken back."] = 0.0,

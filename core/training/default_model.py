@@ -246,7 +246,7 @@ def score(settings: Settings, place: Place) -> None:
     examiner.load_state_dict(torch.load(place.state / "judge.pt"))
     report.samples(shipped, settings.use).save(place.documents / "default-model.png", optimize=True)
     found = report.measure(about, examiner.eval(), shipped, settings.use)
-    report.write(found, place.documents)
+    report.write(found, about.names, place.documents)
     say(report.table(found))
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .score import Shipped
 
 SEEDS = (1, 2, 3)
-BEGIN, END = "<!-- score: written by the score stage -->", "<!-- end of score -->"
 SHOWN = (  # in the picture of the document: concepts by styles
     "frog", "cat", "lion", "penguin", "butterfly", "octopus", "rose", "cactus",
     "apple", "pizza", "hamburger", "donut", "house", "car", "rocket", "guitar",
@@ -122,13 +121,25 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write(found: Mapping[str, Any], folder: Path) -> None:
-    """The score into default-model-score.json, and between its marks in default-model.md, below folder."""
+def write(found: Mapping[str, Any], names: Sequence[str], folder: Path) -> None:
+    """Write default-model-score.json below folder, and score and concepts between their marks in default-model.md."""
     (folder / "default-model-score.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     document = folder / "default-model.md"
-    before, _, rest = document.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    document.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", "utf-8")
+    said = replaced(document.read_text("utf-8"), "score", table(found))
+    document.write_text(replaced(said, "concepts", ", ".join(sorted(names, key=str.lower)) + "."), "utf-8")
+
+
+def replaced(document: str, mark: str, text: str) -> str:
+    """A document with a text between `<!-- mark -->` and `<!-- /mark -->`, in place of what stood there.
+
+    Raises ValueError where a mark is missing.
+    """
+    begin, end = f"<!-- {mark} -->\n", f"\n<!-- /{mark} -->"
+    before, found, rest = document.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"the document has no place marked {mark!r}")
+    return f"{before}{begin}{text}{end}{after}"
 
 
 def samples(shipped: Shipped, use: Use, seed: int = 1) -> Image.Image:

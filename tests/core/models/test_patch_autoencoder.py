@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from limner.core.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from limner.core.training.autoencoder import Fit, fit, principal, psnr
 

@@ -1,7 +1,6 @@
 """Concepts, splits and captions."""
 
 import pytest
-
 from limner.core.training.captions import (
     SCENES,
     Concept,

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-
 from limner.core.training.captions import BACKGROUNDS, SCENES, Concept, Scene
 from limner.core.training.dataset import Corpus, batch, composed, pairs_of, texts_of, to_pixels
 from limner.core.training.emoji import Picture

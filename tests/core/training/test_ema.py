@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
-
 from limner.core.training.ema import Average
+from torch import nn
 
 
 def network(value: float) -> nn.Module:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+import limner
 import pytest
 import torch
-
-import limner
 from limner.core.models.text import TextConfig, open_text
 from limner.core.training import language
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
 from limner.core.training import loop
+from torch import nn
 
 PLAN = loop.Plan(steps=12, rate=0.05, warmup=3, decay=0.5, ema=0.9, save_every=4)
 

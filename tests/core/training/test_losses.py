@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from limner.core.diffusion import parameterisation
 from limner.core.training import losses
 from limner.core.values import Sampling

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-
 from limner.core.training import score
 from limner.core.training.captions import Concept, held_out_words
 from limner.core.training.classifier import Judge, Lesson, jitter, learn, ranks
 from limner.core.training.dataset import Pair
-from limner.core.training.report import table
+from limner.core.training.report import replaced, table
 
 
 class Oracle(torch.nn.Module):
@@ -70,7 +69,7 @@ def test_a_judge_learns_to_tell_colours_apart():
     colours = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     pixels = colours[:, :, None, None].expand(-1, -1, 32, 32)
     judge = Judge(3, (8, 8, 16, 16))
-    for _ in learn(judge, pixels, torch.arange(3), Lesson(steps=60, batch=12, rate=2e-2)):
+    for _ in learn(judge, pixels, torch.arange(3), Lesson(steps=30, batch=9, rate=2e-2)):
         pass
     assert ranks(judge, pixels, torch.arange(3), range(3)).tolist() == [0, 0, 0]
 
@@ -101,6 +100,15 @@ def test_the_table_holds_every_number_of_the_score():
     for number in (*row.values(), 91.25, 97.0, 90.5, 96.5):
         assert f"| {number} |" in text
     assert "ddim with 20 steps (karras), guidance 3." in text
+
+
+def test_a_text_takes_the_place_between_its_marks_and_no_other():
+    document = "a\n<!-- score -->\nold\n<!-- /score -->\nb\n<!-- concepts -->\n\n<!-- /concepts -->\n"
+    once = replaced(document, "score", "new")
+    assert once == document.replace("old", "new")
+    assert replaced(once, "score", "new") == once
+    with pytest.raises(ValueError, match="marked 'grid'"):
+        replaced(document, "grid", "new")
 
 
 @pytest.mark.parametrize("together", [1, 3])
