@@ -20,6 +20,7 @@ class _Kept:
     bytes: int
     seconds: float
     score: float  # lowest goes first
+    shown: bool
 
 
 class Cache:
@@ -58,10 +59,10 @@ class Cache:
 
         the picture that an output node delivers is always stored, so that going back to it executes nothing else.
         """
-        if not step.node.cached or not finite(outputs):
+        if not step.cached or not finite(outputs):
             return
         outputs = mapped(outputs, lambda tensor: tensor.cpu())  # what is kept takes no room on the device
-        self._keep(step.key, outputs, seconds)
+        self._keep(step.key, outputs, seconds, shown=shown)
         worth = shown or seconds > WRITE_START + 2 * size(outputs) / WRITE_SPEED
         if worth and self.store is not None and step.stored_key is not None:
             self.store.put(step.stored_key, outputs, seconds)
@@ -73,7 +74,7 @@ class Cache:
             if kept is not None:
                 self._bytes -= kept.bytes
         if kept is not None:
-            self.put(new, kept.outputs, kept.seconds)
+            self.put(new, kept.outputs, kept.seconds, shown=kept.shown)
 
     def drop(self, step: Step) -> None:
         """Forget the result of `step` in memory."""
@@ -94,14 +95,14 @@ class Cache:
         """What the results in memory take."""
         return self._bytes
 
-    def _keep(self, key: str, outputs: Outputs, seconds: float) -> None:
+    def _keep(self, key: str, outputs: Outputs, seconds: float, *, shown: bool = False) -> None:
         with self._lock:
             if (before := self._kept.pop(key, None)) is not None:
                 self._bytes -= before.bytes
             room = size(outputs) + OVERHEAD
             if room > self.budget:
                 return
-            self._kept[key] = _Kept(outputs, room, seconds, self._score(seconds, room))
+            self._kept[key] = _Kept(outputs, room, seconds, self._score(seconds, room), shown)
             self._bytes += room
             while self._bytes > self.budget:
                 worst = min(self._kept, key=lambda k: self._kept[k].score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -24,7 +25,10 @@ Result = Tensor | Exception
 Answers = list[Tensor] | Exception | None  # None: the run has not begun
 
 
-def drive(runs: Sequence[Run], networks: Residency, *, batch: int = 64) -> Iterator[tuple[int, Event]]:
+BATCH = 64  # images of one forward pass
+
+
+def drive(runs: Sequence[Run], networks: Residency, *, batch: int = BATCH) -> Iterator[tuple[int, Event]]:
     """Every event of every run, with the run's number.  `batch` bounds the images of one forward pass.
 
     A run that is stopped, or whose call fails, is told so inside the node that asked; the others go on.
@@ -44,14 +48,15 @@ def drive(runs: Sequence[Run], networks: Residency, *, batch: int = 64) -> Itera
 
 def alone(work: Work[T], networks: Residency) -> T:
     """Take one long node to its end, answering its own calls: what a host without a driver does."""
-    answer: list[Tensor] | None = None
+    answer: Answers = None
     while True:
         try:
-            said = work.send(answer)  # type: ignore[arg-type]  # a generator is started by sending None
+            said = work.throw(answer) if isinstance(answer, Exception) else work.send(answer)  # type: ignore[arg-type]
         except StopIteration as end:
             output: T = end.value
             return output
-        answer = [] if isinstance(said, Progress) else _forward(said, networks)
+        calls = [] if isinstance(said, Progress) else [(0, call) for call in said]
+        answer = _answered(calls, networks, BATCH).get(0, [])
 
 
 def _resume(run: Run, answer: Answers) -> Event | list[Call] | None:
@@ -95,10 +100,9 @@ def _passed(waiting: Sequence[tuple[int, Call]], members: Sequence[int], network
 
 def _fitted(calls: Sequence[Call], networks: Residency) -> list[Tensor]:
     """A forward pass; where it does not fit, room is made, and it is tried once more."""
-    try:
+    with contextlib.suppress(torch.OutOfMemoryError):
         return _forward(calls, networks)
-    except torch.OutOfMemoryError:
-        networks.clear()
+    networks.clear()  # only here, after the error and the tensors in its frames have gone
     try:
         return _forward(calls, networks)
     except torch.OutOfMemoryError as error:
@@ -113,9 +117,8 @@ def _forward(calls: Sequence[Call], networks: Residency) -> list[Tensor]:
     pooled = [call.conditioning.pooled for call in calls]
     vector = None if pooled[0] is None else torch.cat([p for p in pooled if p is not None]).to(x.device)  # (N, P)
     with networks.lent(model.recipe) as network, torch.inference_mode():
-        denoised = parameterisation.denoise(
-            cast("Network", network), model.sampling, model.latent, x, [call.sigma for call in calls], tokens, mask, vector
-        )
+        denoiser, sigmas = cast("Network", network), [call.sigma for call in calls]
+        denoised = parameterisation.denoise(denoiser, model.sampling, model.latent, x, sigmas, tokens, mask, vector)
     return list(torch.split(denoised, 1))
 
 

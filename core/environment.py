@@ -18,7 +18,8 @@ from .schema import Node
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = __name__.rsplit(".", 2)[0]  # this package, by whatever name it was loaded
-ANSWERING = ("core.drive", "core.trees")  # what answers and stores every node's work
+ANSWERING = ("core.drive", "core.trees", "core.store")  # what answers and stores every node's work
+NETWORKS = "core.models"  # whose modules are imported by a name that no import shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def salted(environment: Environment) -> Salt:
 def code(module: str) -> str:
     """A digest of a module of this package and of all that it imports from it, wherever the import stands."""
     seen: set[str] = set()
-    waiting = [module, *ANSWERING]
+    waiting = [module, *ANSWERING, *(f"{NETWORKS}.{p.stem}" for p in ROOT.joinpath(*NETWORKS.split(".")).glob("*.py"))]
     while waiting:
         name = waiting.pop()
         if name not in seen and _file(name) is not None:

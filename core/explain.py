@@ -11,7 +11,7 @@ from typing import Any, Literal
 from .cache import Cache
 from .graph import Link
 from .plan import Plan, Step
-from .run import will_run
+from .run import below, will_run
 
 Verdict = Literal["HIT", "MISS", "RUN", "SKIP"]  # in the cache; to compute; runs every time; not needed
 
@@ -32,15 +32,16 @@ class Explained:
 def explain(plan: Plan, cache: Cache, seen: Mapping[str, Any], forced: frozenset[str] = frozenset()) -> list[Explained]:
     """Every node of the plan, in order.  `seen` is what they were when they last ran (`Store.seen`)."""
     runs, hits = will_run(plan, cache, forced)
+    again = {i: "forced" if i in forced else "below a forced node" for i in below(plan, forced)}
     changed: set[str] = set()  # nodes whose results are not those of the last time
     found: list[Explained] = []
     for step in plan.steps.values():
         before = seen.get(step.id)
         if before is None or before["key"] != step.key:
             changed.add(step.id)
-        verdict, reason = _verdict(step, before, runs, hits, changed, forced)
+        verdict, reason = _verdict(step, before, runs, hits, changed, again)
         if step.id in hits:
-            reason = f"{WHERE[cache.where(step) or 'disk']}"
+            reason = WHERE[cache.where(step) or "disk"]
         found.append(Explained(step.id, step.node.id, verdict, reason, step.key[:8]))
     return found
 
@@ -54,7 +55,7 @@ def records(plan: Plan) -> dict[str, Any]:
 
 
 def _verdict(  # noqa: PLR0913 - a step, and all that bears on it
-    step: Step, before: Any, runs: set[str], hits: set[str], changed: set[str], forced: frozenset[str]
+    step: Step, before: Any, runs: set[str], hits: set[str], changed: set[str], again: Mapping[str, str]
 ) -> tuple[Verdict, str]:
     if step.id in hits:
         return "HIT", ""
@@ -62,10 +63,10 @@ def _verdict(  # noqa: PLR0913 - a step, and all that bears on it
         return "SKIP", "not needed: what it is for is cached"
     if step.node.delivers:
         return "RUN", "output node"
-    if not step.node.cached:
-        return "RUN", "always runs"
-    if step.id in forced:
-        return "RUN", "forced"
+    if not step.cached:
+        return "RUN", "below a node that always runs" if step.node.cached else "always runs"
+    if step.id in again:
+        return "RUN", again[step.id]
     return "MISS", _reason(step, before, changed)
 
 

@@ -6,14 +6,17 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
 from .errors import StorageError, UsageError
 
-RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")  # devices, on Windows
-FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?")  # devices, on Windows
+FORBIDDEN = re.compile(
+    r'[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff<>:"|?*\\]'
+)  # and marks that turn text round
+LONGEST = 240, 1000  # bytes of a name, and of a path
 
 
 @contextmanager
@@ -42,11 +45,9 @@ def numbered(folder: Path, prefix: str, suffix: str, fill: Callable[[Path], None
         while True:
             number += 1
             path = first.with_name(f"{prefix.rpartition('/')[2]}_{number:05}{suffix}")
-            try:
-                path.hardlink_to(temporary)  # fails where somebody else has the name; `replace` would not
-            except FileExistsError:
-                continue
-            return path
+            with suppress(FileExistsError):
+                _claim(path, temporary)
+                return path
 
 
 def write(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -69,10 +70,16 @@ def safe_join(root: Path, name: str) -> Path:
     for part in parts:
         if not part or part in {".", ".."} or part != part.strip() or part.endswith("."):
             raise UsageError(f"{name!r} is no file name: it must be a plain relative path")
-        if FORBIDDEN.search(part) or RESERVED.match(part) or len(part.encode()) > 240:
+        if FORBIDDEN.search(part) or RESERVED.fullmatch(part) or len(part.encode()) > LONGEST[0]:
             raise UsageError(f"{name!r} is no file name: {part!r} cannot be one on every system")
+    if len(name.encode()) > LONGEST[1]:
+        raise UsageError(f"{name!r} is no file name: it is too long")
     path = root.joinpath(*parts)
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        inside = False
+    if not inside:
         raise UsageError(f"{name!r} leads out of {root}")
     return path
 
@@ -90,7 +97,19 @@ def _beside(path: Path) -> Iterator[Path]:
         raise StorageError(path, reason(error)) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may have gone
+                temporary.unlink(missing_ok=True)
+
+
+def _claim(path: Path, temporary: Path) -> None:
+    """Give what is in `temporary` the name `path`.  Raises FileExistsError, as `replace` would not, if it is taken."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links, such as exFAT: nobody else gets the name, but a crash could leave it empty
+        path.touch(exist_ok=False)
+        temporary.replace(path)
 
 
 def _last_number(first: Path, stem: str, suffix: str) -> int:
@@ -100,5 +119,5 @@ def _last_number(first: Path, stem: str, suffix: str) -> int:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows syncs only what may be written
         os.fsync(file.fileno())

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .digests import Digests
-from .errors import ModelMissing, UsageError
-from .files import safe_join
+from .digests import Digests, files
+from .errors import ImageFileError, ModelFileError, ModelMissing, UsageError
+from .files import reason, safe_join
 from .plan import Fingerprint
 from .schema import FileHint, ModelFile
 
@@ -65,13 +65,13 @@ class Folders:
         if name in shipped:
             return shipped[name]
         path = safe_join(self.base / "models" / folder, name)
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():
             offered = ", ".join(self.choices(ModelFile(folder)))
             raise ModelMissing(f"there is no {name!r} in {path.parent}; there are: {offered}")
         return path
 
     def input(self, name: str) -> Path:
-        """A file below `input`; a path that exists may be given too by who starts Limner with it."""
+        """A file below `input`."""
         path = safe_join(self.inputs, name)
         if not path.is_file():
             raise UsageError(f"there is no picture {name!r} in {self.inputs}")
@@ -85,23 +85,26 @@ class Folders:
         """What a drop-down offers: names with `/`, sorted, those that ship first."""
         if isinstance(hint, ModelFile):
             return [*_shipped(hint.folder), *_models(self.base / "models" / hint.folder)]
-        files = (p for p in self.inputs.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
-        return sorted(p.relative_to(self.inputs).as_posix() for p in files)
+        root = self.inputs
+        pictures = (p for p in root.rglob("[!.]*") if p.suffix.lower() in PICTURES and p.is_file() and _inside(p, root))
+        return sorted(p.relative_to(root).as_posix() for p in pictures)
 
     def fingerprint(self, hint: FileHint, value: str) -> Fingerprint:
         """What stands for a file in a cache key: its content, or while that is computed its path, size and times."""
         path = self.model(hint.folder, value) if isinstance(hint, ModelFile) else self.input(value)
-        if path.is_relative_to(SHIPPED) or path.is_dir() or path.stat().st_size < BACKGROUND:
-            return Fingerprint(self.digests.of(path))
-        if (known := self.digests.known(path)) is not None:
-            return Fingerprint(known)
-        self.digests.begin(path)
-        return Fingerprint(self.digests.stand_in(path), settled=False)
+        try:
+            known = self.digests.known(path)
+            if known is None and sum(p.stat().st_size for p in files(path)) < BACKGROUND:
+                known = self.digests.of(path)
+            return Fingerprint(self.digests.begin(path), settled=False) if known is None else Fingerprint(known)
+        except OSError as error:
+            kind = ModelFileError if isinstance(hint, ModelFile) else ImageFileError
+            raise kind(path, f"cannot be read: {reason(error)}") from error
 
-    def settled(self, hint: FileHint, value: str) -> Fingerprint:
-        """The same, after waiting for the content's hash."""
-        path = self.model(hint.folder, value) if isinstance(hint, ModelFile) else self.input(value)
-        return Fingerprint(self.digests.of(path))
+    def content(self, stand_in: str) -> Fingerprint | None:
+        """What came of a stand-in, waited for; None if its file has changed since."""
+        digest = self.digests.content(stand_in)
+        return None if digest is None else Fingerprint(digest)
 
 
 def _shipped(folder: str) -> dict[str, Path]:
@@ -113,11 +116,28 @@ def _shipped(folder: str) -> dict[str, Path]:
 def _models(root: Path) -> list[str]:
     """Safetensors files and folders of them, by their names below `root`; a model's folder is not looked into."""
     found: list[str] = []
-    waiting = [root] if root.is_dir() else []
+    waiting = [root]
     while waiting:
-        for path in waiting.pop().iterdir():
-            if path.is_dir() and not (path / "config.json").exists() and not (path / "model.json").exists():
-                waiting.append(path)
-            elif path.is_dir() or path.suffix == ".safetensors":
+        for path in _entries(waiting.pop()):
+            if not _inside(path, root):
+                continue
+            if path.is_dir() and not any((path / name).exists() for name in ("config.json", "model.json")):
+                waiting += [] if path.is_symlink() else [path]
+            elif path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
                 found.append(path.relative_to(root).as_posix())
     return sorted(found)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # not there, or not for us
+        return []
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """Whether `safe_join` would lead there: a link that leads out of `root` is not offered."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return False

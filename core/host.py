@@ -144,7 +144,7 @@ class Host:
 
         yield from drive(runs, self.networks)
         for run in runs:
-            settled = resettled(run.plan, self.folders.settled, environment.salted(self.environment))
+            settled = resettled(run.plan, self.folders.content, environment.salted(self.environment))
             for node_id, step in settled.items():
                 self.cache.rekey(run.plan.steps[node_id], step)
 

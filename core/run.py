@@ -84,7 +84,7 @@ class Run:
         self.plan = plan
         self.cache = cache
         self.context = context
-        self.forced = forced
+        self.forced = below(plan, forced)
         self.work: Working = _work(self)
         self._stop = threading.Event()
 
@@ -98,6 +98,15 @@ class Run:
         return self._stop.is_set()
 
 
+def below(plan: Plan, forced: frozenset[str]) -> frozenset[str]:
+    """`forced`, and all that takes something from them: it may be another thing now."""
+    found: set[str] = set()
+    for step in plan.steps.values():
+        if step.id in forced or any(link.node in found for link in _links(step)):
+            found.add(step.id)
+    return frozenset(found)
+
+
 def will_run(plan: Plan, cache: Cache, forced: frozenset[str] = frozenset()) -> tuple[set[str], set[str]]:
     """The steps that a run would execute, and those whose results it would take from the cache.
 
@@ -106,10 +115,11 @@ def will_run(plan: Plan, cache: Cache, forced: frozenset[str] = frozenset()) -> 
     runs: set[str] = set()
     hits: set[str] = set()
     wanted = set(plan.targets)
+    forced = below(plan, forced)
     for step in reversed(tuple(plan.steps.values())):  # what depends on a step comes after it
         if step.id not in wanted:
             continue
-        if step.node.cached and step.id not in forced and cache.where(step):
+        if step.cached and step.id not in forced and cache.where(step):
             hits.add(step.id)
         else:
             runs.add(step.id)
@@ -128,6 +138,22 @@ class _Frame:
     warnings: list[str] = field(default_factory=list)
 
 
+class _Done(dict[str, Outputs]):
+    """Results in use.  Each is let go when the last step that takes it has its own, unless it is what a run is for."""
+
+    def __init__(self, plan: Plan, runs: set[str]) -> None:
+        self._kept = set(plan.targets)
+        self._runs = runs
+        self._takers = Counter(link.node for i in runs for link in _links(plan.steps[i]))
+
+    def release(self, step: Step) -> None:
+        """`step` has its result, and needs what it takes no more."""
+        for link in _links(step) if step.id in self._runs else ():  # others, whose result got lost, were not counted
+            self._takers[link.node] -= 1
+            if not self._takers[link.node] and link.node not in self._kept:
+                self.pop(link.node, None)
+
+
 def _work(run: Run) -> Working:
     """Evaluate the targets on demand, with a stack of our own: ten thousand nodes in a chain are fine.
 
@@ -135,9 +161,8 @@ def _work(run: Run) -> Working:
     """
     plan = run.plan
     runs, _ = will_run(plan, run.cache, run.forced)
-    takers = Counter(link.node for i in runs for link in _links(plan.steps[i]))
     shown = {link.node for i in runs if plan.steps[i].node.delivers for link in _links(plan.steps[i])}
-    done: dict[str, Outputs] = {}
+    done = _Done(plan, runs)
     for target in plan.targets:
         stack = [_Frame(plan.steps[target])]
         while stack:
@@ -146,13 +171,15 @@ def _work(run: Run) -> Working:
             if frame.work is None and step.id not in done and (hit := _cached(run, step)) is not None:
                 done[step.id] = hit
                 yield Finished(step.id, hit, cached=True)
+                done.release(step)
+                hit = None
             if step.id in done:
                 stack.pop()
                 continue
             if (missing := _missing(frame, done)) is not None:
                 stack.append(_Frame(plan.steps[missing]))
                 continue
-            result = yield from _guarded(run, frame, done)
+            result = yield from _guarded(run, frame, done, shown=step.id in shown)
             if isinstance(result, Failed | Stopped):
                 yield result
                 return
@@ -160,19 +187,18 @@ def _work(run: Run) -> Working:
                 frame.need = result.input
                 continue
             outputs, files = result
-            run.cache.put(step, outputs, frame.seconds, shown=step.id in shown)
             done[step.id] = outputs
             for text in frame.warnings:
                 yield Warned(step.id, text)
             yield Finished(step.id, outputs, cached=False, seconds=frame.seconds, files=files)
             del outputs, result
-            _release(step, takers, done, plan.targets)
+            done.release(step)
 
 
 def _guarded(
-    run: Run, frame: _Frame, done: dict[str, Outputs]
+    run: Run, frame: _Frame, done: dict[str, Outputs], *, shown: bool
 ) -> Generator[Event | list[Call], Answers | None, tuple[Outputs, tuple[str, ...]] | Need | Failed | Stopped]:
-    """Call or resume a node.  Whatever it raises ends the run, never the program."""
+    """Call or resume a node, and keep its result.  Whatever it raises ends the run, never the program."""
     step = frame.step
     try:
         if run.stopping:
@@ -182,13 +208,16 @@ def _guarded(
             began = time.perf_counter()
             result = step.node(**_arguments(run, frame, done))
             frame.seconds += time.perf_counter() - began
-            if not isinstance(result, Generator):
-                return _outputs(step, result)
-            frame.work = result
-        wanted, frame.need = _lazy(frame), None
-        answer = done[wanted.node][wanted.output] if isinstance(wanted, Link) else wanted
-        result = yield from _advanced(frame, frame.work, answer)
-        return result if isinstance(result, Need) else _outputs(step, result)
+            frame.work = result if isinstance(result, Generator) else None
+        if frame.work is not None:
+            wanted, frame.need = _lazy(frame), None
+            answer = done[wanted.node][wanted.output] if isinstance(wanted, Link) else wanted
+            result = yield from _advanced(run, frame, frame.work, answer)
+            if isinstance(result, Need):
+                return result
+        outputs, files = _outputs(step, result)
+        run.cache.put(step, outputs, frame.seconds, shown=shown)  # here a device tells of what failed on it before
+        return outputs, files
     except Interrupted:
         return Stopped(step.id)
     except (KeyboardInterrupt, GeneratorExit):
@@ -197,8 +226,11 @@ def _guarded(
         return Failed(step.id, error)
 
 
-def _advanced(frame: _Frame, work: Work, answer: object) -> Generator[Event | list[Call], Answers | None, object]:
+def _advanced(
+    run: Run, frame: _Frame, work: Work, answer: object
+) -> Generator[Event | list[Call], Answers | None, object]:
     """Pass a long node's calls up and its progress out, until it ends or needs a lazy input."""
+    step = frame.step
     error: Exception | None = None
     while True:
         began = time.perf_counter()
@@ -209,10 +241,18 @@ def _advanced(frame: _Frame, work: Work, answer: object) -> Generator[Event | li
         finally:
             frame.seconds += time.perf_counter() - began
         answer = error = None
-        if isinstance(said, Need):
+        if isinstance(said, Need) and said.input in step.inputs:
             return said
         if isinstance(said, Progress):
-            yield Moved(frame.step.id, said)
+            yield Moved(step.id, said)
+            error = Interrupted("stopped") if run.stopping else None
+            continue
+        if not isinstance(said, list) or not all(isinstance(call, Call) for call in said):
+            raise BadReturn(
+                f"{step.node.id} yielded {said!r:.80}, which is neither calls, Progress nor Need of an input"
+            )
+        if not said:
+            answer = []
             continue
         began = time.perf_counter()
         try:
@@ -223,7 +263,7 @@ def _advanced(frame: _Frame, work: Work, answer: object) -> Generator[Event | li
 
 
 def _cached(run: Run, step: Step) -> Outputs | None:
-    return run.cache.get(step) if step.node.cached and step.id not in run.forced else None
+    return run.cache.get(step) if step.cached and step.id not in run.forced else None
 
 
 def _missing(frame: _Frame, done: dict[str, Outputs]) -> str | None:
@@ -250,20 +290,17 @@ def _arguments(run: Run, frame: _Frame, done: dict[str, Outputs]) -> dict[str, o
 
 
 def _outputs(step: Step, result: object) -> tuple[Outputs, tuple[str, ...]]:
-    if isinstance(result, Files):
+    declared = step.node.outputs
+    if not declared and isinstance(result, Files):
         return (), result.paths
-    expected = len(step.node.outputs)
-    outputs = () if result is None and not expected else tuple(result) if isinstance(result, tuple) else (result,)
-    if len(outputs) != expected:
-        raise BadReturn(f"{step.node.id} declares {expected} outputs, and returned {len(outputs)}")
+    outputs = () if result is None and not declared else tuple(result) if isinstance(result, tuple) else (result,)
+    if len(outputs) != len(declared):
+        raise BadReturn(f"{step.node.id} declares {len(declared)} outputs, and returned {len(outputs)}")
+    for output, value in zip(declared, outputs, strict=True):
+        if not isinstance(value, float | int if output.type is float else output.type):
+            found = type(value).__name__
+            raise BadReturn(f"{step.node.id} declares that {output.name} is {output.wire}, and returned {found}")
     return outputs, ()
-
-
-def _release(step: Step, takers: Counter[str], done: dict[str, Outputs], targets: tuple[str, ...]) -> None:
-    for link in _links(step):
-        takers[link.node] -= 1
-        if takers[link.node] <= 0 and link.node not in targets:
-            done.pop(link.node, None)
 
 
 def _links(step: Step) -> Iterator[Link]:

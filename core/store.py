@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import StorageError
 from .files import write
+from .index import Index
 from .trees import flattened, rebuilt
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 Outputs = tuple[object, ...]
 
 SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL, used REAL NOT NULL
 ) WITHOUT ROWID;
@@ -39,23 +36,19 @@ class Store:
     def __init__(self, folder: Path, budget: int = 2 << 30) -> None:
         self.folder = folder
         self.budget = budget
-        self._index: sqlite3.Connection | None = None
-        self._lock = threading.RLock()
+        self._index = Index(folder / "index.db", SCHEMA, made=self._sweep)
 
     def close(self) -> None:
         """Let go of the index; it opens again when it is needed."""
-        with self._lock:
-            if self._index is not None:
-                self._index.close()
-                self._index = None
+        self._index.close()
 
     def has(self, key: str) -> bool:
         """Whether there is a result; reads no tensor."""
-        return bool(self._rows("SELECT 1 FROM results WHERE key = ?", key)) and self._file(key).exists()
+        return bool(self._index.rows("SELECT 1 FROM results WHERE key = ?", key)) and self._file(key).exists()
 
     def get(self, key: str) -> Outputs | None:
         """The result, or None.  A damaged one is set aside."""
-        rows = self._rows("SELECT digest FROM results WHERE key = ?", key)
+        rows = self._index.rows("SELECT digest FROM results WHERE key = ?", key)
         if not rows:
             return None
         try:
@@ -64,12 +57,12 @@ class Store:
                 raise ValueError("its content is not what was written")
             outputs = _decoded(content)
         except FileNotFoundError:
-            self._change("DELETE FROM results WHERE key = ?", (key,))
+            self._index.change("DELETE FROM results WHERE key = ?", (key,))
             return None
         except Exception:  # whatever a damaged file makes its readers raise: it costs a recompute, nothing else
             self._set_aside(key)
             return None
-        self._change("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
+        self._index.change("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
         return outputs
 
     def put(self, key: str, outputs: Outputs, seconds: float) -> bool:
@@ -82,9 +75,10 @@ class Store:
         except StorageError:
             return False
         digest = blake2b(content, digest_size=16).hexdigest()
-        self._change(
-            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", (key, len(content), seconds, digest, time.time())
-        )
+        row = (key, len(content), seconds, digest, time.time())
+        if not self._index.change("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", row):
+            self._remove(key)
+            return False
         self._shrink()
         return True
 
@@ -92,25 +86,25 @@ class Store:
         """What each node of the workflow `scope` was when it last ran, by node id."""
         return {
             node: json.loads(record)
-            for node, record in self._rows("SELECT node, record FROM seen WHERE scope = ?", scope)
+            for node, record in self._index.rows("SELECT node, record FROM seen WHERE scope = ?", scope)
         }
 
     def remember(self, scope: str, records: Mapping[str, Any]) -> None:
         """Note what the nodes of `scope` were in this run."""
         rows = [(scope, node, json.dumps(record, sort_keys=True)) for node, record in records.items()]
         if rows:
-            self._change("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", *rows)
+            self._index.change("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", *rows)
 
     def info(self) -> dict[str, int]:
         """How many results there are, their bytes, and the budget."""
-        ((count, total),) = self._rows("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM results") or [(0, 0)]
+        ((count, total),) = self._index.rows("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM results") or [(0, 0)]
         return {"results": count, "bytes": total, "budget": self.budget}
 
     def clear(self) -> None:
         """Forget every result.  What is known of past runs stays."""
-        for (key,) in self._rows("SELECT key FROM results"):
-            self._file(key).unlink(missing_ok=True)
-        self._change("DELETE FROM results")
+        for (key,) in self._index.rows("SELECT key FROM results"):
+            self._remove(key)
+        self._index.change("DELETE FROM results")
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
@@ -119,51 +113,29 @@ class Store:
         excess = self.info()["bytes"] - self.budget
         if excess <= 0:
             return
-        for key, size in self._rows("SELECT key, bytes FROM results ORDER BY used"):
+        for key, size in self._index.rows("SELECT key, bytes FROM results ORDER BY used"):
             if excess <= 0:
                 return
-            self._file(key).unlink(missing_ok=True)
-            self._change("DELETE FROM results WHERE key = ?", (key,))
+            self._remove(key)
+            self._index.change("DELETE FROM results WHERE key = ?", (key,))
             excess -= size
+
+    def _remove(self, key: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file(key).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Results that a new index knows nothing of would stay for ever."""
+        for path in self.folder.glob("??/*.safetensors"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _set_aside(self, key: str) -> None:
         aside = self.folder / "damaged"
         with contextlib.suppress(OSError):
             aside.mkdir(exist_ok=True)
             self._file(key).replace(aside / f"{key}.safetensors")
-        self._change("DELETE FROM results WHERE key = ?", (key,))
-
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        if self._index is None and not (self.folder / "index.db").exists():
-            return []
-        with self._lock:
-            try:
-                return self._opened().execute(query, values).fetchall()
-            except sqlite3.DatabaseError:
-                self._index_aside()
-                return []
-
-    def _change(self, query: str, *rows: Sequence[object]) -> None:
-        with self._lock, contextlib.suppress(sqlite3.Error, OSError):
-            index = self._opened()
-            with index:
-                index.executemany(query, rows or [()])
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._index is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            index = sqlite3.connect(self.folder / "index.db", timeout=10, check_same_thread=False)
-            index.executescript(SCHEMA)
-            self._index = index
-        return self._index
-
-    def _index_aside(self) -> None:
-        """An index that SQLite cannot read is kept beside a new, empty one."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            path = self.folder / f"index.db{suffix}"
-            with contextlib.suppress(OSError):
-                path.replace(path.with_name(f"damaged-{path.name}"))
+        self._index.change("DELETE FROM results WHERE key = ?", (key,))
 
 
 def _encoded(outputs: Outputs) -> bytes | None:
@@ -172,7 +144,11 @@ def _encoded(outputs: Outputs) -> bytes | None:
     from safetensors.torch import save
 
     data, found = flat
-    return save(found, {"limner": json.dumps(data)})
+    try:
+        text = json.dumps(data)
+    except ValueError:  # a whole number of more digits than Python writes
+        return None
+    return save(found, {"limner": text})
 
 
 def _decoded(content: bytes) -> Outputs:

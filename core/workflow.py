@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ VERSION = 1
 INSIDE = "$inputs"  # the node that a definition's graph takes its inputs from
 DEEPEST = 100  # nesting of JSON
 LARGEST = 64 << 20  # bytes of JSON
+MOST_NODES = 100_000  # of a lowered workflow: definitions that hold each other twice double at every level
 MUTE, BYPASS = "mute", "bypass"
 
 Api = Mapping[str, Mapping[str, Any]]  # ComfyUI's API format: id -> class_type, inputs, _meta
@@ -76,8 +78,8 @@ def parse(text: str | bytes, source: str = "the workflow") -> Document:
         return _own(data, source)
     if isinstance(data.get("nodes"), list) and "links" in data:
         raise WorkflowError(f"{source} is in ComfyUI's editor format: export it with «Export (API)» and give that file")
-    if "prompt" in data and isinstance(data["prompt"], dict):
-        data = data["prompt"]
+    if isinstance(prompt := data.get("prompt"), dict) and "class_type" not in prompt:
+        data = prompt
     return Document(_nodes(data, source))
 
 
@@ -93,6 +95,8 @@ def lower(document: Document, sockets: SocketsOf = lambda _: None) -> dict[str, 
         prefix, graph, within = waiting.pop()
         for name, entry in graph.items():
             node_id = prefix + name
+            if node_id in nodes or (node_id, -1) in aliases:
+                raise WorkflowError(f"two nodes are called {node_id!r}")
             kind = entry["class_type"]
             inputs = {k: _moved(v, prefix) for k, v in entry.get("inputs", {}).items()}
             mode = entry.get("_meta", {}).get("mode")
@@ -103,10 +107,14 @@ def lower(document: Document, sockets: SocketsOf = lambda _: None) -> dict[str, 
             elif definition:
                 if kind in within:
                     raise WorkflowError(f"the definition {definition.get('name', kind)!r} contains itself")
+                if len(within) == DEEPEST:
+                    raise WorkflowError(f"definitions stand in each other more than {DEEPEST} deep")
                 aliases |= _opened(node_id, inputs, definition)
                 waiting.append((f"{node_id}:", definition["graph"], within | {kind}))
             else:
                 nodes[node_id] = {**entry, "inputs": inputs}
+            if len(nodes) + len(waiting) > MOST_NODES:
+                raise WorkflowError(f"the workflow has more than {MOST_NODES} nodes, counting those in definitions")
     return {i: _wired(nodes[i], nodes, aliases) for i in sorted(nodes, key=_natural)}
 
 
@@ -141,8 +149,9 @@ def _json(text: str | bytes, source: str) -> Any:
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
         data = json.loads(decoded, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-        decoded.encode()
-        json.dumps(data).encode()
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is not text
+        if _deeper(data, DEEPEST):
+            raise RecursionError
     except RecursionError:
         raise WorkflowError(f"{source} is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -157,9 +166,18 @@ def _json(text: str | bytes, source: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} stands twice in one object")
     return found
+
+
+def _deeper(data: object, most: int) -> bool:
+    """Whether more than `most` lists and objects stand in each other."""
+    level = [data]
+    for _ in range(most + 1):
+        parts = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
+    return bool(level)
 
 
 def _no_constant(name: str) -> None:
@@ -175,7 +193,7 @@ def _finite(text: str) -> float:
 
 def _own(data: dict[str, Any], source: str) -> Document:
     version = data["limner"]
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise WorkflowError(f"{source} has version {version!r} of the format; this Limner reads version {VERSION}")
     for name in ("graph", "definitions", "canvas", "requires"):
         if not isinstance(data.get(name, {}), dict):
@@ -203,6 +221,8 @@ def _check_definition(definition: Any, source: str) -> None:
         rows = definition.get(part, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) and key in row for row in rows):
             raise WorkflowError(f"{source}: {part!r} must be a list of objects with {key!r}")
+    if not all(isinstance(row["name"], str) for row in definition.get("inputs", [])):
+        raise WorkflowError(f"{source}: the names of 'inputs' must be texts")
 
 
 def _nodes(data: Mapping[str, Any], source: str) -> Api:
@@ -302,8 +322,10 @@ def _title(entry: Mapping[str, Any]) -> str:
     return str(entry.get("_meta", {}).get("title", ""))
 
 
-def _natural(node_id: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() and part.isascii() else (1, part) for part in node_id.split(":")]
+def _natural(node_id: str) -> tuple[list[tuple[int, int | str]], str]:
+    """Ids in the order that people count in: 2 before 10, and 1 before 01 whichever came first."""
+    parts = node_id.split(":")
+    return [(0, int(p)) if p.isdecimal() and p.isascii() and len(p) < 20 else (1, p) for p in parts], node_id
 
 
 def _block(value: Any, depth: int) -> str:

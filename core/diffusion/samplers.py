@@ -258,10 +258,10 @@ def _uni_pc(x: Tensor, sigmas: Sequence[float], options: Options, bh: Callable[[
     return x
 
 
-def _unified(  # noqa: PLR0913 - the equation's variables
+def _unified(  # noqa: PLR0913 - the theorem's variables
     x: Tensor, s: float, t: float, nodes: Sequence[Node], options: Options, bh: Callable[[float], float]
 ) -> Tensor:
-    """Eq. 3 (UniC) and 8 (UniP) for data prediction: from s to t, given what was denoised at s and at other nodes."""
+    """Theorem 3.1 (UniC) and corollary 3.2 (UniP) for data prediction: from s to t, by what was denoised at nodes."""
     alpha = _alpha(options)
     (lambda_s, x0), *others = nodes
     h = _lambda(options)(t) - lambda_s
@@ -273,7 +273,7 @@ def _unified(  # noqa: PLR0913 - the equation's variables
 
 
 def _unipc_weights(r: Sequence[float], h: float, bh: Callable[[float], float]) -> list[float]:
-    """a B(h) of eq. 5: sum_m a_m r_m^(k-1) B = k! phi_(k+1) h^..; with one node a = 1/2, for any B (section 3.4)."""
+    """a_m B(h): they fit the step's first moments, whatever B is; a node alone has a = 1/2 instead, where B matters."""
     if len(r) < 2:
         return [bh(h) / 2 for _ in r]
     import numpy as np
@@ -299,7 +299,7 @@ def _ancestral(s: float, t: float, options: Options) -> tuple[float, float, floa
 
     In a flow the way down is shortened by t / s at eta 1, as rectified-flow samplers have it; it is not DDPM's chain.
     """
-    if t >= s:
+    if options.eta == 0:
         return t, 1.0, 0.0
     if options.flow:
         sigma_down = max(t * (1 + (t / s - 1) * options.eta), 0.0)

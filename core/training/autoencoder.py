@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ..models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from .precision import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def fit(model: PatchAutoencoder, batches: Callable[[int], Tensor], how: Fit) -> 
     generator = torch.Generator().manual_seed(how.seed)
     for step in range(how.steps):
         pixels = batches(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             latents = model.encode(pixels)
             strength = how.noise * torch.randint(0, 2, (len(pixels), 1, 1, 1), generator=generator)
             latents = latents + strength * torch.randn(latents.shape, generator=generator)

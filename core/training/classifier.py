@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from .losses import cosine
+from .precision import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,7 +97,7 @@ def learn(judge: Judge, pixels: Tensor, names: Tensor, how: Lesson) -> Iterator[
             group["lr"] = how.rate * min(1.0, (step + 1) / 100) * cosine(step, how.steps // 4, how.steps)
         rows = torch.randint(len(pixels), (how.batch,), generator=generator)
         seen = jitter(pixels[rows], generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             said = judge(seen)
         loss = F.cross_entropy(said.float(), names[rows], label_smoothing=0.1)
         optimizer.zero_grad(set_to_none=True)

@@ -29,6 +29,7 @@ from .classifier import Judge, Lesson
 from .dataset import Batch, Corpus, Pair, Texts, batch, composed, pairs_of, texts_of, to_pixels
 from .export import write_card, write_networks
 from .losses import diffusion_loss, linear_abar, noised, stratified_levels
+from .precision import mixed
 from .score import Use, named, open_shipped
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Settings:
     latent: LatentFormat = field(default_factory=lambda: LatentFormat(channels=16, downscale=8))
     use: Use = field(default_factory=Use)
     lesson: Lesson = field(default_factory=Lesson)
-    plan: loop.Plan = field(default_factory=lambda: loop.Plan(steps=7000, rate=8e-4, ema=0.999, save_every=250))
+    plan: loop.Plan = field(default_factory=lambda: loop.Plan(steps=6400, rate=8e-4, ema=0.999, save_every=250))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def objective(settings: Settings, network: nn.Module, seen: Batch, seed: Sequenc
     uniform = torch.rand(len(noise), generator=generator)
     levels = stratified_levels(len(noise), settings.sampling.timesteps, uniform, settings.power)
     abar = linear_abar(settings.sampling.timesteps, settings.sampling.beta_start, settings.sampling.beta_end)[levels]
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+    with sdpa_kernel(SDPBackend.MATH), mixed():
         predicted = network(noised(seen.latents, noise, abar), levels.float(), seen.tokens, seen.mask, seen.pooled)
     return diffusion_loss(predicted.float(), seen.latents, noise, abar, kind="v").mean()
 

@@ -35,6 +35,8 @@ def write_networks(folder: Path, unet: UNet, vae: PatchAutoencoder, sampling: Sa
     checkpoint.save_network(folder / "unet.safetensors", unet, said, torch.float16)
     said = {"kind": "patch_autoencoder", "config": vae.config, "latent": latent}
     checkpoint.save_network(folder / "vae.safetensors", vae, said, torch.float16)
+    for name in ("unet", "vae"):
+        (folder / f"{name}.safetensors").chmod(0o644)  # a package is for everybody
 
 
 def write_card(folder: Path, concepts: Sequence[Concept], use: Mapping[str, Any], steps: int) -> None:

@@ -63,6 +63,7 @@ def ship(folder: Path, target: Path, licence: Path) -> None:
     weights = load_file(model / "model.safetensors")
     halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     save_file(halved, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)  # a package is for everybody
     shutil.copyfile(licence, target / "LICENSE")
     (target / "ORIGIN").write_text(ORIGIN, "utf-8")
 

@@ -1,4 +1,4 @@
-"""How fast Limner is, beside diffusers: `make bench`.  Process CPU seconds on one thread, in interleaved pairs, medians.
+"""How fast Limner is, beside diffusers: `make bench`.  CPU seconds of one thread, in interleaved pairs, medians.
 
 Prints a Markdown table; `--json FILE` writes the figures too, `--pairs N` sets how many pairs are measured.
 """

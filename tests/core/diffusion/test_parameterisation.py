@@ -70,9 +70,10 @@ def test_a_batch_denoises_each_image_at_its_own_level(prediction, dtype):
     assert [id(r) for r in rest] == [id(context), id(mask), id(vector)]
 
 
-def test_the_output_of_a_half_precision_network_is_reckoned_with_in_full_precision():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_whatever_the_precision_of_a_network_its_output_is_reckoned_with_in_that_of_x(dtype):
     x = torch.ones(1, 2, 2, 2)
-    x0 = parameterisation.denoise(lambda x, *_: x.half(), SD, FORMAT, x, [10.0], torch.zeros(1, 1, 1))
+    x0 = parameterisation.denoise(lambda x, *_: x.to(dtype), SD, FORMAT, x, [10.0], torch.zeros(1, 1, 1))
     assert x0.dtype == torch.float32
 
 

@@ -1,0 +1,81 @@
+"""A model of a few thousand random weights: it does all that the real one does, in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from limner.core.models.checkpoint import save_network
+from limner.core.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from limner.core.models.unet import UNet, UNetConfig
+from limner.core.values import LatentFormat, Sampling
+
+NAME = "tiny"
+WIDTH = 16  # of the text encoder's tokens
+MOST_TOKENS = 8
+LATENT = LatentFormat(channels=4, downscale=8, scale=0.5, shift=0.25)
+UNET = UNetConfig(4, 4, channels=(8, 16), layers=1, depth=(0, 1), heads=(1, 2), context_dim=WIDTH, norm_groups=4)
+VAE = PatchAutoencoderConfig(latent_channels=4, patch=8, widths=(8, 6), blocks=(1, 1))
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "green", "apple", "cat", "of", "blue", "frog", "style")
+
+
+def checkpoint(base: Path, name: str = NAME, *, text: bool = True, **sampling: Any) -> Path:
+    """Write models/checkpoints/<name> below `base`; `text` False leaves out the text encoder, and its 2 s of imports."""
+    folder = base / "models" / "checkpoints" / name
+    folder.mkdir(parents=True)
+    unet(folder / "unet.safetensors", **sampling)
+    vae(folder / "vae.safetensors")
+    if text:
+        text_encoder(folder / "text_encoder")
+    (folder / "model.json").write_text(json.dumps({"name": name}))
+    return folder
+
+
+def unet(path: Path, latent: LatentFormat = LATENT, **sampling: Any) -> Path:
+    """Write a UNet."""
+    torch.manual_seed(0)
+    described = Sampling(**{"prediction": "v", "timesteps": 100, **sampling})
+    save_network(path, UNet(UNET), {"kind": "unet", "config": UNET, "sampling": described, "latent": latent})
+    return path
+
+
+def vae(path: Path) -> Path:
+    """Write an autoencoder whose linear maps are orthogonal, so that a picture comes back from it blurred, not lost."""
+    torch.manual_seed(0)
+    network = PatchAutoencoder(VAE)
+    torch.nn.init.orthogonal_(network.analysis.weight.data.view(4, -1))
+    network.synthesis.weight.data.copy_(network.analysis.weight.data)
+    torch.nn.init.zeros_(network.correction.leave.weight)
+    for layer in (network.analysis, network.synthesis, network.correction.leave):
+        torch.nn.init.zeros_(layer.bias)
+    save_network(path, network, {"kind": "patch_autoencoder", "config": VAE, "latent": LATENT})
+    return path
+
+
+def text_encoder(folder: Path) -> Path:
+    """Write a BERT that knows a dozen words."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    torch.manual_seed(0)
+    words = {word: k for k, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MOST_TOKENS, **named)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=MOST_TOKENS,
+        initializer_range=1.0,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
