@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .index import Index
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS digests (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID;"
+SCHEMA = ("CREATE TABLE IF NOT EXISTS digests (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID",)
 
 
 class Digests:

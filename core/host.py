@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from .cache import Cache
 from .errors import InvalidGraph, UsageError, WorkflowError
 from .explain import Explained, explain, records
 from .folders import Folders, default_base
-from .graph import Graph, Problem, ancestors, problems, targets
+from .graph import Graph, Problem, ancestors, near, problems, targets
 from .messages import say
 from .plan import Plan, Salt, plan, resettled
 from .run import Event, Run
-from .schema import Context, ModelFile, Registry
+from .schema import Context, ModelFile, Node, Registry
 from .store import Store
 from .workflow import Document, Sockets, api, graph, lower
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 ALL = frozenset({"*"})  # forced: every node
+WORKFLOWS = Path(__file__).parent.parent / "workflows"  # those that come along
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,7 @@ class Host:
 
     def planned(self, nodes: Graph, only: Sequence[str] | None = None, salt: Salt | None = None) -> Plan:
         """The plan of a graph's output nodes, or of the nodes named.  Raises `InvalidGraph`."""
-        for node_id in only or ():
-            if node_id not in nodes:
-                raise UsageError(f"there is no node {node_id!r}; there are: {', '.join(nodes)}")
+        _check(only or (), nodes)
         wanted = tuple(only) if only else targets(nodes, self.registry)
         if found := self.problems(nodes, wanted or None):
             raise InvalidGraph(found)
@@ -113,7 +113,7 @@ class Host:
         known = environment.remembered(self.folders.cache, self._asked)
         planned = self.planned(nodes, only, environment.salted(known) if known else None)
         seen = self.store.seen(scope) if self.store else {}
-        return explain(planned, self.cache, seen, _steps(forced, planned))
+        return explain(planned, self.cache, seen, _steps(forced, planned, nodes))
 
     def run(
         self,
@@ -124,7 +124,8 @@ class Host:
         document: Document | None = None,
     ) -> Run:
         """A run of a graph, to be driven.  `document` is written into the pictures."""
-        planned = self.planned(nodes, only, environment.salted(self.environment))
+        planned = self.planned(nodes, only, self._salt)
+        steps = _steps(forced, planned, nodes)
         embedded = (document or Document(api(nodes))).as_json() if self.settings.metadata else None
         context = Context(
             networks=self.networks,
@@ -136,7 +137,7 @@ class Host:
         )
         if self.store:
             self.store.remember(scope, records(planned))
-        return Run(planned, self.cache, context, _steps(forced, planned))
+        return Run(planned, self.cache, context, steps)
 
     def drive(self, runs: Sequence[Run]) -> Iterator[tuple[int, Event]]:
         """Every event of every run, side by side; then results keyed by stand-ins get their files' hashes."""
@@ -144,30 +145,49 @@ class Host:
 
         yield from drive(runs, self.networks)
         for run in runs:
-            settled = resettled(run.plan, self.folders.content, environment.salted(self.environment))
+            settled = resettled(run.plan, self.folders.content, self._salt)
             for node_id, step in settled.items():
                 self.cache.rekey(run.plan.steps[node_id], step)
 
-    def models(self, nodes: Graph) -> dict[str, str]:
-        """The sha256 of every model file that a graph names."""
-        named = {
-            (spec.hint.folder, str(instance.inputs.get(spec.name, spec.default)))
-            for instance in nodes.values()
-            for spec in self.registry[instance.type].inputs
-            if isinstance(spec.hint, ModelFile)
-        }
+    def files(self, planned: Plan) -> dict[str, str]:
+        """The sha256 of every file that a plan's steps name, by folder and name."""
         return {
-            f"{folder}/{name}": self.folders.digest(self.folders.model(folder, name)) for folder, name in sorted(named)
+            f"{f'models/{hint.folder}' if isinstance(hint, ModelFile) else 'input'}/{name}": (
+                found if found.settled else self.folders.content(found.text) or found
+            ).text
+            for (hint, name), found in planned.files.items()
         }
 
     def _heard(self, event: object) -> None:
         for listener in self._listeners:
             listener(event)
 
+    def _salt(self, node: Node[..., object]) -> str | None:
+        """For a plan, which asks when the graph is known to be good: a faulty one is refused without loading torch."""
+        return environment.salted(self.environment)(node)
+
     @property
     def _asked(self) -> str:
         return f"{sys.prefix} {self.settings.device} {self.settings.dtype}"
 
 
-def _steps(forced: frozenset[str], planned: Plan) -> frozenset[str]:
-    return frozenset(planned.steps) if forced == ALL else forced
+def workflow_file(path: Path) -> Path:
+    """`path`, or the file of the workflow that comes along under this name."""
+    if os.access(path, os.F_OK):
+        return path
+    shipped = {file.stem: file for file in sorted(WORKFLOWS.glob("*.json"))}
+    if str(path) not in shipped:
+        hint = f"those that come along are: {', '.join(shipped)}{near(str(path), shipped)}"
+        raise WorkflowError(f"there is no workflow {str(path)!r}; {hint}")
+    return shipped[str(path)]
+
+
+def _steps(forced: frozenset[str], planned: Plan, nodes: Graph) -> frozenset[str]:
+    _check(forced - ALL, nodes)
+    return frozenset(planned.steps) if forced & ALL else forced
+
+
+def _check(names: Iterable[str], nodes: Graph) -> None:
+    for name in names:
+        if name not in nodes:
+            raise UsageError(f"there is no node {name!r}; there are: {', '.join(nodes)}{near(name, nodes)}")

@@ -17,8 +17,8 @@ DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}  # not: busy, full, re
 class Index:
     """What is remembered between processes and can be found out anew.  Nothing that goes wrong with it is raised."""
 
-    def __init__(self, path: Path, schema: str, version: int = 1, made: Callable[[], object] = lambda: None) -> None:
-        """Open nothing yet.  `version` is of the schema; `made` is called when a new index starts empty."""
+    def __init__(self, path: Path, schema: Sequence[str], version: int = 1, made: Callable[[], object] = bool) -> None:
+        """Open nothing yet.  `schema` is statements, of that version; `made` is called when an index starts empty."""
         self.path = path
         self._schema, self._version, self._made = schema, version, made
         self._open: sqlite3.Connection | None = None
@@ -73,8 +73,12 @@ class Index:
     def _begin(self, index: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.OperationalError):  # another process does it now
             index.execute("PRAGMA journal_mode = WAL")
-        index.executescript(f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version = {self._version}; COMMIT;")
-        self._made()
+        index.execute("BEGIN IMMEDIATE")
+        if index.execute("PRAGMA user_version").fetchone() == (0,):  # still: nobody was quicker
+            for statement in (*self._schema, f"PRAGMA user_version = {self._version}"):
+                index.execute(statement)
+            self._made()
+        index.commit()
 
     def _set_aside(self) -> bool:
         """Keep what cannot be read beside a new, empty index.  Whether there is room for that one now."""

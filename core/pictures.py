@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 64_000_000
-EXIF_TEXTS = {0x010F: "workflow", 0x0110: "prompt"}  # where ComfyUI keeps them in WebP: Make and Model
+TEXTS = ("limner", "prompt", "workflow")
+EXIF_TEXTS = (0x0110, 0x010F, 0x010E)  # where ComfyUI keeps `keyword:text` in WebP: Model, Make and what stands before
 
 
 def load(path: Path) -> tuple[Tensor, Tensor]:
@@ -32,7 +33,7 @@ def load(path: Path) -> tuple[Tensor, Tensor]:
     from PIL import ImageOps
 
     with _opened(path) as picture:
-        rgba = np.asarray(ImageOps.exif_transpose(_eight_bits(picture)).convert("RGBA"), dtype=np.float32) / 255
+        rgba = np.asarray(_eight_bits(ImageOps.exif_transpose(picture)).convert("RGBA"), dtype=np.float32) / 255
     pixels = torch.from_numpy(rgba)
     return pixels[None, :, :, :3].contiguous(), 1 - pixels[None, :, :, 3]
 
@@ -61,10 +62,11 @@ def texts(path: Path) -> dict[str, str]:
     with _opened(path) as opened:
         opened.load()  # PNG chunks may come after the pixels
         found = {k: v for k, v in opened.info.items() if isinstance(k, str) and isinstance(v, str)}
-        for tag, keyword in EXIF_TEXTS.items():
-            text = opened.getexif().get(tag)
-            if isinstance(text, str):
-                found.setdefault(keyword, text.removeprefix(f"{keyword}:"))
+        exif = opened.getexif()
+        for tag in EXIF_TEXTS:
+            keyword, _, text = str(exif.get(tag, "")).partition(":")
+            if keyword in TEXTS:  # else it is a camera's name
+                found.setdefault(keyword, text)
     return found
 
 
@@ -72,14 +74,17 @@ def texts(path: Path) -> dict[str, str]:
 def _opened(path: Path) -> Iterator[Picture]:
     from PIL import Image, UnidentifiedImageError
 
+    if not path.is_file():  # a pipe would never end
+        raise ImageFileError(path, "is not there" if not path.exists() else "is no file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
-            with Image.open(path, formats=FORMATS) as opened:
-                width, height = opened.size
-                if width * height > MOST_PIXELS:
-                    raise ImageFileError(path, f"is {width} x {height}, more than {MOST_PIXELS // 10**6} megapixels")
-                yield opened
+            picture = Image.open(path, formats=FORMATS)
+        with picture as opened:
+            width, height = opened.size
+            if width * height > MOST_PIXELS:
+                raise ImageFileError(path, f"is {width} x {height}, more than {MOST_PIXELS // 10**6} megapixels")
+            yield opened
     except UnidentifiedImageError:
         raise ImageFileError(path, f"is no picture that can be read; those are: {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 Outputs = tuple[object, ...]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS results (
-    key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL, used REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (
-    scope TEXT NOT NULL, node TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (scope, node)
-) WITHOUT ROWID;
-"""
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS results (
+        key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL, used REAL NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS seen (
+        scope TEXT NOT NULL, node TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (scope, node)
+    ) WITHOUT ROWID""",
+)
 
 
 class Store:
@@ -69,6 +69,8 @@ class Store:
         """Keep `outputs`, which took `seconds` to make; False where they are not plain or the disk refuses."""
         content = _encoded(outputs)
         if content is None or len(content) > self.budget:
+            return False
+        if not self._index.change("DELETE FROM results WHERE key = ?", (key,)):  # no row is ever older than its file
             return False
         try:
             write(self._file(key), content, durable=False)  # its digest tells whether all of it arrived

@@ -174,7 +174,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _deeper(data: object, most: int) -> bool:
     """Whether more than `most` lists and objects stand in each other."""
     level = [data]
-    for _ in range(most + 1):
+    for _ in range(most):
         parts = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
         level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
     return bool(level)

@@ -44,7 +44,7 @@ def encode_image(
         raise ValueError(f"the picture must be at least {cells} pixels wide and high")
     pixels = context.networks.place(image.pixels[:, :height, :width].permute(0, 3, 1, 2) * 2 - 1)  # (B, 3, H, W)
     with context.networks.lent(vae.recipe) as network, torch.inference_mode():
-        return Latent(cast("AutoencoderKL", network).encode(pixels).float())
+        return Latent(cast("AutoencoderKL", network).encode(pixels).float().cpu())
 
 
 @node("latent")
@@ -56,6 +56,8 @@ def mask_latent(
 
     from torch.nn.functional import interpolate
 
-    cells = latent.samples.shape[2:]
-    noise_mask = interpolate(mask.values[:, None], size=cells, mode="area")  # (B, 1, h, w)
-    return replace(latent, noise_mask=noise_mask.expand(len(latent.samples), -1, -1, -1))
+    count, found = len(latent.samples), len(mask.values)
+    if found not in (1, count):
+        raise ValueError(f"there are {found} masks for {count} images: give one, or one for each")
+    noise_mask = interpolate(mask.values[:, None], size=latent.samples.shape[2:], mode="area")  # (B, 1, h, w)
+    return replace(latent, noise_mask=noise_mask.expand(count, -1, -1, -1))

@@ -37,8 +37,8 @@ def seed_list(
     values: list[int] = []
     for part in seeds.replace("\n", ",").split(","):
         if part.strip():
-            first, _, last = part.partition("..")
-            low, high = _seed(first), _seed(last or first)
+            first, dots, last = part.partition("..")
+            low, high = _seed(first), _seed(last if dots else first)
             if not low <= high < low + MOST_SEEDS:
                 raise ValueError(f"{part.strip()!r} is not a range of at most {MOST_SEEDS} seeds")
             values += range(low, high + 1)

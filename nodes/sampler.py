@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from ..core.diffusion.samplers import SAMPLERS
@@ -36,54 +36,47 @@ def sample(
     from ..core.diffusion import parameterisation
     from ..core.diffusion.walks import side_by_side
 
-    steps = len(sigmas.values) - 1
     batch = _repeated(latent, seeds)
+    if not len(sigmas.values):  # the second half of a schedule that was cut at its end
+        return batch
+    if batch.noise_mask is not None and not add_noise:
+        raise ValueError("a latent that is noisy already cannot be masked: its noise hides what is to be kept")
+    pure = (batch.samples == guider.model.latent.shift).flatten(1).all(1).tolist()  # before a device would wait for it
     guider, samples, mask = context.networks.place((guider, batch.samples, batch.noise_mask))
+    way = _Way(guider, sigmas.values, sampler, None if eta < 0 else eta, add_noise)
     walks = [
-        _walk(
-            guider,
-            sigmas,
-            samples[k : k + 1],
-            mask if mask is None else mask[k : k + 1],
-            number,
-            sampler,
-            eta,
-            add_noise,
-        )
+        _walk(way, number, samples[k : k + 1], None if mask is None else mask[k : k + 1], pure=pure[k])
         for k, number in enumerate(_numbers(batch, seed, seeds))
     ]
-    ends = yield from side_by_side(walks, guider, steps)
-    return replace(batch, samples=parameterisation.end(guider.model, torch.cat(ends)).float())
+    ends = yield from side_by_side(walks, guider, len(sigmas.values) - 1)
+    return replace(batch, samples=parameterisation.end(guider.model, torch.cat(ends)).float().cpu())
 
 
-def _walk(
-    guider: Guider,
-    sigmas: Sigmas,
-    image: Tensor,
-    mask: Tensor | None,
-    seed: int,
-    sampler: str,
-    eta: float,
-    add_noise: bool,  # noqa: FBT001 - named at the one place that calls
-) -> Walk:
-    """One image's way, from its own streams of noise."""
-    from ..core.diffusion import noise, parameterisation
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What the images of a batch have in common."""
+
+    guider: Guider
+    levels: Tensor  # (steps + 1,)
+    sampler: str
+    eta: float | None
+    add_noise: bool
+
+
+def _walk(way: _Way, seed: int, image: Tensor, mask: Tensor | None, *, pure: bool) -> Walk:
+    """One image (1, C, h, w) on its way, with noise of its own; `pure`: there is nothing in it."""
+    from ..core.diffusion import noise
+    from ..core.diffusion.parameterisation import begin
     from ..core.diffusion.walks import masked
 
-    levels = sigmas.values
-    highest = float(levels[0])
-    start = noise.start(seed, image.shape).to(image) if add_noise else None
-    pure = not bool((image != guider.model.latent.shift).any())
-    x = parameterisation.begin(guider.model, image, start, highest, pure=pure)
-    renewed: Noise = noise.Brownian(seed, x) if sampler.endswith("_sde") else noise.fresh(seed, x)
-    flow = guider.model.sampling.prediction == "flow"
-    walk = SAMPLERS[sampler](x, levels, renewed, eta=None if eta < 0 else eta, flow=flow)
+    model, levels = way.guider.model, way.levels
+    start = noise.start(seed, image.shape).to(image) if way.add_noise else None
+    x = begin(model, image, start, float(levels[0]), pure=pure)
+    renewed: Noise = noise.Brownian(seed, x) if way.sampler.endswith("_sde") else noise.fresh(seed, x)
+    walk = SAMPLERS[way.sampler](x, levels, renewed, eta=way.eta, flow=model.sampling.prediction == "flow")
     if mask is None:
         return walk
-    around = start if start is not None else noise.start(seed, image.shape).to(image)
-    return masked(
-        walk, mask, lambda sigma: parameterisation.begin(guider.model, image, around, sigma), float(levels[-1])
-    )
+    return masked(walk, mask, lambda sigma: begin(model, image, start, sigma), float(levels[-1]))
 
 
 def _repeated(latent: Latent, seeds: Seeds | None) -> Latent:

@@ -14,9 +14,10 @@ from ..errors import UsageError
 from ..files import write
 from ..folders import MODEL_FOLDERS, SHIPPED
 from ..graph import Link, near
-from ..host import Host, Settings
+from ..host import Host, Settings, workflow_file
 from ..schema import REQUIRED, Choice, ModelFile, Range
 from .settings import variants
+from .show import settings as told
 
 
 def host(options: argparse.Namespace, **settings: Any) -> Host:
@@ -34,15 +35,15 @@ def say(text: str = "") -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """`limner explain`: HIT, MISS, RUN or SKIP and the reason, for each node."""
-    here = host(options, device=options.device, dtype=options.dtype)
-    nodes = here.lowered(workflow.read(options.file))
-    for made, graph in variants(nodes, here.registry, options):
-        rows = here.explained(graph, str(options.file.absolute()), options.only)
+    here = host(options, device=options.device, dtype=options.dtype, disk_cache=not options.no_cache)
+    file = workflow_file(options.file)
+    for variant in variants(workflow.read(file), here, options):
+        rows = here.explained(variant.graph, str(file.absolute()), options.only, frozenset(options.force or ()))
         if options.json:
-            say(json.dumps({"set": made, "nodes": [asdict(row) for row in rows]}))
+            say(json.dumps({"set": variant.made, "nodes": [asdict(row) for row in rows]}))
             continue
-        if made:
-            say(", ".join(f"{key}={value}" for key, value in made.items()))
+        if variant.made:
+            say(told(variant.made))
         _table((row.node, row.type, row.verdict, row.reason, row.key) for row in rows)
     if here.store and not (here.folders.cache / "environment.json").exists():
         print("what is stored on disk is not known before a first run on this device", file=sys.stderr)  # noqa: T201
@@ -52,7 +53,7 @@ def explain(options: argparse.Namespace) -> int:
 def params(options: argparse.Namespace) -> int:
     """`limner params`: every value that can be set."""
     here = host(options)
-    nodes = here.lowered(workflow.read(options.file))
+    nodes = here.lowered(workflow.read(workflow_file(options.file)))
     rows = [
         {"key": f"{i}.{spec.name}", "title": n.title, "type": spec.wire, "value": value, "range": _range(spec.hint)}
         for i, n in nodes.items()
@@ -71,7 +72,7 @@ def params(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """`limner validate`: everything that is wrong, on standard output; exit code 3 if there is anything."""
     here = host(options)
-    found = here.problems(here.lowered(workflow.read(options.file)))
+    found = here.problems(here.lowered(workflow.read(workflow_file(options.file))))
     if options.json:
         say(json.dumps([{**asdict(p), "values": dict(p.values), "message": p.message} for p in found]))
     elif found:
@@ -130,7 +131,7 @@ def cache(options: argparse.Namespace) -> int:
 def convert(options: argparse.Namespace) -> int:
     """`limner convert`: from whatever can be read to Limner's format, or to ComfyUI's API format."""
     here = host(options)
-    document = workflow.read(options.file)
+    document = workflow.read(workflow_file(options.file))
     if options.to.suffix != ".json":
         raise UsageError(f"{options.to} must end in .json, or in .api.json for ComfyUI's API format")
     if options.to.name.endswith(".api.json"):

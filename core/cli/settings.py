@@ -5,41 +5,60 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..files import reason
 from ..graph import BadValue, Graph, Link, coerced, near
 from ..schema import SEED_LIMIT, Choice, Input, Registry, Seed
+from ..workflow import Api, Document, api, is_link
+
+if TYPE_CHECKING:
+    from ..host import Host
 
 SPAN = re.compile(r"(-?\d+)\.\.(-?\d+)")
 MOST_RUNS = 10_000
 SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*")
 
+Place = tuple[str, str]  # a node and its input
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An input, and the values it is to take, one run each."""
+    """Inputs that take the same value, and the values that they are to take, one run each."""
 
-    node: str
-    input: str
+    places: tuple[Place, ...]
     values: tuple[Any, ...]
 
 
-def variants(nodes: Graph, registry: Registry, options: argparse.Namespace) -> list[tuple[dict[str, Any], Graph]]:
-    """The graphs to run, each with what was set in it: the product of all values that were given."""
-    changes = {(c.node, c.input): c for c in _changes(nodes, registry, options)}  # later ones win
-    found: list[tuple[dict[str, Any], Graph]] = []
-    for values in itertools.product(*(c.values for c in changes.values())):
-        if len(found) == MOST_RUNS:
-            raise UsageError(f"these settings make more than {MOST_RUNS} runs")
-        made = dict(zip(changes, values, strict=True))
-        found.append(({f"{n}.{i}": v for (n, i), v in made.items()}, _changed(nodes, made)))
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A graph to run."""
+
+    made: Mapping[str, Any]  # what was set or drawn, by "node.input"
+    document: Document  # with all that in it, for the pictures to carry
+    graph: Graph
+
+
+def variants(document: Document, host: Host, options: argparse.Namespace) -> list[Variant]:
+    """What the options make of a workflow: the product of all values given, with the seeds drawn that are to be."""
+    document, drawn = _drawn(document, host.registry)
+    nodes = host.lowered(document)
+    changes = _settled(list(_changes(nodes, host.registry, options)))
+    if math.prod(len(change.values) for change in changes) > MOST_RUNS:
+        raise UsageError(f"these settings make more than {MOST_RUNS} runs")
+    found: list[Variant] = []
+    for values in itertools.product(*(change.values for change in changes)):
+        made = {place: value for change, value in zip(changes, values, strict=True) for place in change.places}
+        told = drawn | {f"{node_id}.{name}": value for (node_id, name), value in made.items()}
+        changed = _changed(nodes, made)
+        found.append(Variant(told, _written(document, made, changed), changed))
     return found
 
 
@@ -56,22 +75,70 @@ def size(text: str | None) -> int | None:
 def _changes(nodes: Graph, registry: Registry, options: argparse.Namespace) -> Iterator[Change]:
     if options.params is not None:
         for key, value in _params(options.params).items():
-            node_id, spec = _place(key, nodes, registry)
+            place, spec = _place(key, nodes, registry)
             values = value if isinstance(value, list) else [value]
-            yield Change(node_id, spec.name, tuple(_coerced(key, spec, v) for v in values))
+            if not values:
+                raise UsageError(f"{options.params}: the list of values for {key} is empty")
+            yield Change((place,), tuple(_coerced(key, spec, v) for v in values))
     if options.seed is not None:
-        for node_id, instance in nodes.items():
-            for spec in registry[instance.type].inputs if instance.type in registry else ():
-                if isinstance(spec.hint, Seed) and not isinstance(instance.inputs.get(spec.name), Link):
-                    yield Change(node_id, spec.name, _several("--seed", spec, options.seed))
+        places = {
+            (node_id, spec.name): spec
+            for node_id, instance in nodes.items()
+            for spec in _seeds(instance.type, registry)
+            if not isinstance(instance.inputs.get(spec.name), Link)
+        }
+        if not places:
+            raise UsageError("--seed: the workflow has no seed that can be set")
+        yield Change(tuple(places), _several("--seed", next(iter(places.values())), options.seed))
     for text in options.set:
         key, value = _halves(text, "--set")
-        node_id, spec = _place(key, nodes, registry)
-        yield Change(node_id, spec.name, _several(key, spec, value))
+        place, spec = _place(key, nodes, registry)
+        yield Change((place,), _several(key, spec, value))
     for text in options.set_file:
         key, name = _halves(text, "--set-file")
-        node_id, spec = _place(key, nodes, registry)
-        yield Change(node_id, spec.name, (_coerced(key, spec, _text(Path(name)).removesuffix("\n")),))
+        place, spec = _place(key, nodes, registry)
+        yield Change((place,), (_coerced(key, spec, _text(Path(name)).removesuffix("\n")),))
+
+
+def _settled(changes: list[Change]) -> list[Change]:
+    """The same, where each place is changed once: later ones win."""
+    taken: set[Place] = set()
+    found: list[Change] = []
+    for change in reversed(changes):
+        places = tuple(place for place in change.places if place not in taken)
+        taken.update(places)
+        if places:
+            found.append(replace(change, places=places))
+    return found[::-1]
+
+
+def _seeds(kind: str, registry: Registry) -> Iterator[Input]:
+    node = registry.get(kind)
+    return (spec for spec in (node.inputs if node else ()) if isinstance(spec.hint, Seed))
+
+
+def _drawn(document: Document, registry: Registry) -> tuple[Document, dict[str, int]]:
+    """The document with a seed drawn for each node that wants one before a run, and these seeds.
+
+    Such a node is not `randomize` any more: a picture that carries the document is to be made again as it was.
+    """
+    seeds: dict[str, int] = {}
+
+    def settled(graph: Api, within: str) -> Api:
+        return {i: _with_seeds(f"{within}{i}", entry, registry, seeds) for i, entry in graph.items()}
+
+    definitions = {k: {**d, "graph": settled(d["graph"], f"{k}:")} for k, d in document.definitions.items()}
+    return replace(document, graph=settled(document.graph, ""), definitions=definitions), seeds
+
+
+def _with_seeds(node_id: str, entry: Mapping[str, Any], registry: Registry, seeds: dict[str, int]) -> Mapping[str, Any]:
+    meta, inputs = entry.get("_meta", {}), entry.get("inputs", {})
+    if meta.get("control") != "randomize":
+        return entry
+    free = [spec.name for spec in _seeds(entry["class_type"], registry) if not is_link(inputs.get(spec.name))]
+    drawn = {name: secrets.randbelow(SEED_LIMIT + 1) for name in free}
+    seeds |= {f"{node_id}.{name}": seed for name, seed in drawn.items()}
+    return {**entry, "inputs": {**inputs, **drawn}, "_meta": {k: v for k, v in meta.items() if k != "control"}}
 
 
 def _several(key: str, spec: Input, text: str) -> tuple[Any, ...]:
@@ -102,11 +169,12 @@ def _coerced(key: str, spec: Input, value: Any) -> Any:
         raise UsageError(f"{key}: {bad}") from None
 
 
-def _place(key: str, nodes: Graph, registry: Registry) -> tuple[str, Input]:
+def _place(key: str, nodes: Graph, registry: Registry) -> tuple[Place, Input]:
     """The node and input that KEY means: by id, or by a title or type that only one node has."""
     name, dot, wanted = key.rpartition(".")
     if not dot:
-        raise UsageError(f"{key!r} must be ID.input, as {next(iter(nodes), 'sample')}.seed")
+        having = (i for i, n in nodes.items() if n.type in registry and registry[n.type].input(key))
+        raise UsageError(f"{key!r} must be ID.input, as {next(having, 'sample')}.{key}")
     if name in nodes:
         found = [name]
     else:
@@ -124,14 +192,24 @@ def _place(key: str, nodes: Graph, registry: Registry) -> tuple[str, Input]:
         raise UsageError(f"{found[0]} has no input {wanted!r}; it has: {', '.join(names)}{near(wanted, names)}")
     if isinstance(link := nodes[found[0]].inputs.get(spec.name), Link):
         raise UsageError(f"{key} is plugged into {link.node}: set it there")
-    return found[0], spec
+    return (found[0], spec.name), spec
 
 
-def _changed(nodes: Graph, values: Mapping[tuple[str, str], Any]) -> Graph:
+def _changed(nodes: Graph, values: Mapping[Place, Any]) -> Graph:
     found = dict(nodes)
     for (node_id, name), value in values.items():
         found[node_id] = replace(found[node_id], inputs={**found[node_id].inputs, name: value})
     return found
+
+
+def _written(document: Document, values: Mapping[Place, Any], nodes: Graph) -> Document:
+    """The document with `values` in it.  An instance of a definition has no place for them: it is opened."""
+    graph = dict(document.graph)
+    if not all(node_id in graph for node_id, _ in values):
+        return Document(api(nodes), requires=document.requires)
+    for (node_id, name), value in values.items():
+        graph[node_id] = {**graph[node_id], "inputs": {**graph[node_id].get("inputs", {}), name: value}}
+    return replace(document, graph=graph)
 
 
 def _params(path: Path) -> dict[str, Any]:

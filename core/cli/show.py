@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..run import Event, Failed, Finished, Moved, Started, Warned
+from . import failure
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,6 +29,9 @@ class Show:
     ) -> None:
         """End, whatever happened."""
 
+    def begin(self, number: int, made: Mapping[str, Any]) -> None:
+        """Run `number` begins, with what was set or drawn for it."""
+
     def event(self, number: int, event: Event) -> None:  # noqa: ARG002 - for those that tell runs apart
         """Something happened in run `number`."""
         if isinstance(event, Finished):
@@ -42,19 +48,26 @@ class Show:
 class Lines(Show):
     """A line for each node that runs."""
 
+    def begin(self, number: int, made: Mapping[str, Any]) -> None:
+        if made:
+            self._say(f"run {number + 1}: {settings(made)}")
+
     def event(self, number: int, event: Event) -> None:
         super().event(number, event)
         match event:
             case Finished(cached=False):
-                _tell(f"{_name(number, event.node)} {event.seconds:.2f} s")
+                self._say(f"{_name(number, event.node)} {event.seconds:.2f} s")
             case Warned():
-                _tell(f"{_name(number, event.node)} warning: {event.text}")
+                self._say(f"{_name(number, event.node)} warning: {event.text}")
 
     def network(self, event: object) -> None:
-        _tell(_network(event))
+        self._say(_network(event))
 
     def done(self, summary: dict[str, Any]) -> None:
-        _tell(_summary(summary))
+        self._say(f"ran {len(summary['executed'])}, cached {len(summary['cached'])}, {summary['seconds']:.1f} s")
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Bars(Lines):
@@ -65,7 +78,12 @@ class Bars(Lines):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
-        self._progress: Progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress: Progress = Progress(
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # above the bars; what is piped stays in its pipe
+        )
         self._tasks: dict[int, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -78,26 +96,31 @@ class Bars(Lines):
         self._progress.stop()
 
     def event(self, number: int, event: Event) -> None:
-        if number not in self._tasks:
-            self._tasks[number] = self._progress.add_task("", total=None)
-        task = self._tasks[number]
         match event:
             case Started():
-                self._progress.update(task, description=_name(number, event.node), completed=0, total=None)
+                self._end(number)  # a bar with a total cannot become one without
+                self._tasks[number] = self._progress.add_task(_name(number, event.node), total=None)
             case Moved():
-                self._progress.update(task, completed=event.progress.done, total=event.progress.total)
+                self._progress.update(self._tasks[number], completed=event.progress.done, total=event.progress.total)
             case Warned():
-                self._progress.console.print(f"{_name(number, event.node)} warning: {event.text}", markup=False)
+                super().event(number, event)
             case Finished() if event.files:
-                self._progress.remove_task(self._tasks.pop(number))
+                self._end(number)
                 Show.event(self, number, event)
 
-    def network(self, event: object) -> None:
-        self._progress.console.print(_network(event), markup=False, highlight=False)
+    def _end(self, number: int) -> None:
+        if number in self._tasks:
+            self._progress.remove_task(self._tasks.pop(number))
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
 
 
 class Objects(Show):
     """Each event as a JSON object on standard output, `done` last."""
+
+    def begin(self, number: int, made: Mapping[str, Any]) -> None:
+        self._say({"event": "begun", "run": number, "set": made})
 
     def event(self, number: int, event: Event) -> None:
         data: dict[str, Any] = {"event": type(event).__name__.lower(), "run": number, "node": event.node}
@@ -109,7 +132,7 @@ class Objects(Show):
             case Finished():
                 data |= {"cached": event.cached, "seconds": round(event.seconds, 4), "files": list(event.files)}
             case Failed():
-                data |= {"error": type(event.error).__name__}
+                data |= {"error": failure.code(event.error)}
         self._say(data)
 
     def network(self, event: object) -> None:
@@ -120,7 +143,7 @@ class Objects(Show):
         self._say(summary)
 
     @staticmethod
-    def _say(data: dict[str, Any]) -> None:
+    def _say(data: Mapping[str, Any]) -> None:
         print(json.dumps(data), flush=True)  # noqa: T201
 
 
@@ -133,6 +156,12 @@ def show(options: argparse.Namespace) -> Show:
     return Bars() if sys.stderr.isatty() else Lines()
 
 
+def settings(made: Mapping[str, Any]) -> str:
+    """What was set, on one line."""
+    values = (textwrap.shorten(str(value), 60, placeholder="...") for value in made.values())
+    return ", ".join(f"{key}={value}" for key, value in zip(made, values, strict=True))
+
+
 def _name(number: int, node: str) -> str:
     return f"{node} #{number + 1}" if number else node
 
@@ -140,11 +169,3 @@ def _name(number: int, node: str) -> str:
 def _network(event: object) -> str:
     recipe, size, reason = (getattr(event, name) for name in ("recipe", "bytes", "reason"))
     return f"{type(event).__name__.lower()} {recipe.kind.replace('_', ' ')}, {size / 1e6:.1f} MB: {reason}"
-
-
-def _summary(summary: dict[str, Any]) -> str:
-    return f"ran {len(summary['executed'])}, cached {len(summary['cached'])}, {summary['seconds']:.1f} s"
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -45,7 +45,7 @@ class Settings:
     seed: int = 0
     batch: int = 64
     dropped: float = 0.1  # captions left out, for classifier-free guidance
-    power: float = 1.25  # of the levels: above 1, less time is spent where all is noise
+    powers: tuple[tuple[int, float], ...] = ((0, 1.25), (2500, 0.9))  # of the levels, each from a step on: see `power`
     fit: autoencoder.Fit = field(default_factory=lambda: autoencoder.Fit(steps=2400))
     vae: PatchAutoencoderConfig = field(default_factory=PatchAutoencoderConfig)
     unet: UNetConfig = field(
@@ -171,11 +171,19 @@ def objective(settings: Settings, network: nn.Module, seen: Batch, seed: Sequenc
     generator = torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])
     noise = torch.randn(seen.latents.shape, generator=generator)
     uniform = torch.rand(len(noise), generator=generator)
-    levels = stratified_levels(len(noise), settings.sampling.timesteps, uniform, settings.power)
+    levels = stratified_levels(len(noise), settings.sampling.timesteps, uniform, power(settings, seed[1]))
     abar = linear_abar(settings.sampling.timesteps, settings.sampling.beta_start, settings.sampling.beta_end)[levels]
     with sdpa_kernel(SDPBackend.MATH), mixed():
         predicted = network(noised(seen.latents, noise, abar), levels.float(), seen.tokens, seen.mask, seen.pooled)
     return diffusion_loss(predicted.float(), seen.latents, noise, abar, kind="v").mean()
+
+
+def power(settings: Settings, step: int) -> float:
+    """How a step's levels are spread: above 1 the low ones come more often, below 1 the high ones.
+
+    At first what a picture's surface looks like is learned, later what a text means, which only high levels ask.
+    """
+    return [value for start, value in settings.powers if start <= step][-1]
 
 
 def train(settings: Settings, place: Place) -> None:
