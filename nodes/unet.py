@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated
 
@@ -24,8 +25,17 @@ def guide(
     """Classifier-free guidance (arXiv:2207.12598), within an interval (2404.07724), rescaled (2305.08891)."""
     if start > end:
         raise ValueError(f"guidance must start before it ends, not at {start:g} and {end:g}")
+    for text in (positive, negative):
+        if text is not None:
+            _check(model, text)
     interval = (_sigma(model, end), _sigma(model, start))
     return Guider(model, positive, negative, scale, interval, rescale)
+
+
+def _check(model: Model, text: Conditioning) -> None:
+    wanted, found = json.loads(model.recipe.config).get("context_dim"), text.tokens.shape[2]
+    if wanted not in (None, found):
+        raise ValueError(f"this UNet reads tokens of {wanted} numbers, not {found}: it knows another text encoder")
 
 
 def _sigma(model: Model, part: float) -> float:

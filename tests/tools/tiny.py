@@ -16,7 +16,9 @@ NAME = "tiny"
 WIDTH = 16  # of the text encoder's tokens
 MOST_TOKENS = 8
 LATENT = LatentFormat(channels=4, downscale=8, scale=0.5, shift=0.25)
-UNET = UNetConfig(4, 4, channels=(8, 16), layers=1, depth=(0, 1), heads=(1, 2), context_dim=WIDTH, norm_groups=4)
+UNET = UNetConfig(
+    4, 4, channels=(8, 16), layers=1, depth=(0, 1), heads=(1, 2), context_dim=WIDTH, vector_dim=WIDTH, norm_groups=4
+)
 VAE = PatchAutoencoderConfig(latent_channels=4, patch=8, widths=(8, 6), blocks=(1, 1))
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "green", "apple", "cat", "of", "blue", "frog", "style")
 
