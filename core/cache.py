@@ -11,6 +11,7 @@ from .trees import finite, mapped, size
 
 WRITE_SPEED = 100e6  # bytes a second: what storing and reading back may be assumed to take
 WRITE_START = 0.005  # seconds that any stored result costs
+SMALL = 1 << 20  # bytes of a result that is always stored if a network may have made it: loading that takes longer
 OVERHEAD = 1024  # bytes that a result without tensors is counted as
 
 
@@ -63,7 +64,8 @@ class Cache:
             return
         outputs = mapped(outputs, lambda tensor: tensor.cpu())  # what is kept takes no room on the device
         self._keep(step.key, outputs, seconds, shown=shown)
-        worth = shown or seconds > WRITE_START + 2 * size(outputs) / WRITE_SPEED
+        room = size(outputs)
+        worth = shown or seconds > WRITE_START + 2 * room / WRITE_SPEED or (step.node.wants_context and room <= SMALL)
         if worth and self.store is not None and step.stored_key is not None:
             self.store.put(step.stored_key, outputs, seconds)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
+from .files import write
 from .schema import REQUIRED, Choice, Input, InputFile, ModelFile, Multiline, Node, Range, Registry, Seed
 
 HEAD = """# The nodes
@@ -55,6 +58,13 @@ def section(node: Node[..., object], head: str = "") -> str:
     return "\n".join(lines)
 
 
+def main(path: str) -> None:
+    """Write `docs/nodes.md`."""
+    from ..nodes import NODES
+
+    write(Path(path), markdown(NODES))
+
+
 def _input(spec: Input) -> dict[str, Any]:
     found: dict[str, Any] = {"name": spec.name, "wire": spec.wire, "widget": spec.is_widget, "help": spec.doc}
     if spec.default is not REQUIRED:
@@ -94,3 +104,7 @@ def _default(spec: Input) -> str:
     if spec.default is None:
         return "nothing"
     return f"`{spec.default!r}`" if isinstance(spec.default, str) else str(spec.default)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,12 @@ from .schema import (
     Registry,
     Seed,
 )
-from .values import Conditioning, Image, Latent, Mask, Sigmas
+from .values import Conditioning, Image, Latent, Mask, Progress, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+PROMPT = "prompt"
 SHARED = {"INT", "FLOAT", "STRING", "BOOLEAN", "IMAGE", "MASK", "LATENT", "CONDITIONING", "SIGMAS", "*"}
 
 
@@ -45,7 +47,7 @@ def node_class(node: Node[..., object], host: Host) -> type:
         lazy = {spec.name: given.pop(spec.name, None) for spec in node.inputs if spec.lazy}
         given |= dict.fromkeys(lazy)
         if node.wants_context:
-            given["context"] = _context(host)
+            given["context"] = _context(host, inputs.get(PROMPT))
         result = node(**given)
         if isinstance(result, Generator):
             result = _ended(result, lazy, host)
@@ -73,21 +75,38 @@ def node_class(node: Node[..., object], host: Host) -> type:
 
 
 def wrapped(value: Any, wire: str) -> Any:
-    """A raw value of ComfyUI's as the frozen one that our nodes take; no tensor is copied."""
-    match wire:
-        case "IMAGE" if not isinstance(value, Image):
+    """A raw value of ComfyUI's as the frozen one that our nodes take; no tensor is copied that fits as it is."""
+    match wire, value:
+        case _, None:
+            return None
+        case "IMAGE", _:
             return Image(value)
-        case "MASK" if not isinstance(value, Mask):
-            return Mask(value)
-        case "SIGMAS" if not isinstance(value, Sigmas):
+        case "MASK", _:
+            return Mask(value.reshape(-1, *value.shape[-2:]))
+        case "SIGMAS", _:
             return Sigmas(value.double().cpu())
-        case "LATENT" if isinstance(value, Mapping):
+        case "LATENT", {"samples": samples}:
             index = value.get("batch_index")
-            return Latent(value["samples"], value.get("noise_mask"), None if index is None else tuple(index))
-        case "CONDITIONING" if isinstance(value, list):
-            tokens, extra = value[0]
+            mask = _noise_mask(value.get("noise_mask"), samples)
+            return Latent(samples, mask, None if index is None else tuple(index))
+        case "CONDITIONING", [[tokens, extra]]:
             return Conditioning(tokens, extra.get("attention_mask"), extra.get("pooled_output"))
+        case "CONDITIONING", _:
+            raise ValueError(f"Limner takes a conditioning of one text, not of {len(value)}")
     return value
+
+
+def _noise_mask(mask: Tensor | None, samples: Tensor) -> Tensor | None:
+    """ComfyUI leaves a mask as large as the picture, and once for a batch: (B, 1, h, w)."""
+    if mask is None:
+        return None
+    from torch.nn.functional import interpolate
+
+    mask = mask.reshape(-1, 1, *mask.shape[-2:])
+    if mask.shape[-2:] != samples.shape[-2:]:
+        mask = interpolate(mask, size=samples.shape[-2:], mode="area")
+    count = len(samples)
+    return mask if len(mask) == count else mask.repeat(-(-count // len(mask)), 1, 1, 1)[:count]
 
 
 def unwrapped(value: Any) -> Any:
@@ -124,6 +143,8 @@ def _ended(work: Generator[Any, Any, Any], lazy: Mapping[str, Any], host: Host) 
     """A long node's result; a lazy input that it needs has been computed by now."""
     from .drive import alone
 
+    show = _shown()
+
     def answered() -> Generator[Any, Any, Any]:
         answer: Any = None
         while True:
@@ -131,17 +152,30 @@ def _ended(work: Generator[Any, Any, Any], lazy: Mapping[str, Any], host: Host) 
                 said = work.send(answer)
             except StopIteration as end:
                 return end.value
+            if isinstance(said, Progress):
+                show(said)
             answer = lazy[said.input] if isinstance(said, Need) else (yield said)
 
     return alone(answered(), host.networks)
 
 
-def _context(host: Host) -> Context:
+def _shown() -> Callable[[Progress], None]:
+    """ComfyUI's bar, where we run inside it; that is also where ComfyUI raises that somebody has pressed stop."""
+    try:
+        from comfy.utils import ProgressBar  # type: ignore[import-not-found]
+    except ImportError:
+        return lambda _: None
+    return lambda progress: ProgressBar(progress.total).update_absolute(progress.done, progress.total)
+
+
+def _context(host: Host, prompt: Mapping[str, Any] | None) -> Context:
     return Context(
         networks=host.networks,
         library=host.folders,
         output=_folder("output") or host.folders.output,
         temp=_folder("temp") or host.folders.temp,
+        prompt=prompt,
+        warn=logging.getLogger(NAMESPACE).warning,
     )
 
 
@@ -158,7 +192,8 @@ def _folder(kind: str) -> Path | None:
 def _input_types(node: Node[..., object], host: Host) -> dict[str, Any]:
     required = {i.name: _described(i, host) for i in node.inputs if i.default is REQUIRED or i.default is not None}
     optional = {i.name: _described(i, host) for i in node.inputs if i.default is None}
-    return {"required": required} | ({"optional": optional} if optional else {})
+    hidden = {PROMPT: "PROMPT"} if node.delivers else {}  # to write into pictures
+    return {"required": required, "optional": optional, "hidden": hidden}
 
 
 def _described(spec: Input, host: Host) -> tuple[Any, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from .errors import UsageError
 from .explain import Explained
 from .files import replacing, write
 from .graph import Instance, Link, Problem, near
-from .host import ALL, Host, Settings
+from .host import ALL, Host, Settings, workflow_file
 from .run import Event, Failed, Finished, Stopped
 from .schema import Node
 from .values import Image
@@ -22,23 +23,21 @@ if TYPE_CHECKING:
 
 
 class Graph:
-    """A workflow under construction.  `graph.EncodeText(clip=clip, text="a cat")` places a node.
+    """A workflow under construction.  `graph.EncodeText(clip, "a cat")` places a node.
 
     A node of one output gives its `Socket`, a node of several a tuple of them.  A socket's `run()` gives its value.
     """
 
     def __init__(self, base: Path | str | None = None, *, host: Host | None = None, **settings: Any) -> None:
         """Start with nothing.  `base` and `settings` (device, dtype, vram_budget ...) are those of `host.Settings`."""
-        from ..nodes import NODES
-
-        self._host = host or Host(NODES, Settings(base=None if base is None else Path(base), **settings))
+        self._host = host or _host(Settings(base=None if base is None else Path(base), **settings))
         self._nodes: dict[str, Instance] = {}
 
     @classmethod
     def open(cls, path: Path | str, base: Path | str | None = None, **settings: Any) -> Graph:
-        """The graph in a workflow file, or in a picture that carries one."""
+        """The graph in a workflow file, in a picture that carries one, or that comes along under this name."""
         graph = cls(base, **settings)
-        graph._nodes = dict(graph._host.lowered(workflow.read(Path(path))))
+        graph._nodes = dict(graph._host.lowered(workflow.read(workflow_file(Path(path)))))
         return graph
 
     def __getattr__(self, name: str) -> Any:
@@ -47,17 +46,24 @@ class Graph:
         if node is None:
             names = [n.name for n in self._host.registry.values()]
             raise AttributeError(f"there is no node type {name!r}{near(name, names)}")
-        return lambda **inputs: self._placed(node, inputs)
+
+        @wraps(node.function)  # its signature and its help
+        def place(*values: Any, **inputs: Any) -> Socket | tuple[Socket, ...]:
+            names = [spec.name for spec in node.inputs[: len(values)]]
+            if len(names) < len(values) or not inputs.keys().isdisjoint(names):
+                raise TypeError(f"{node.name} takes {', '.join(spec.name for spec in node.inputs)}, each once")
+            return self._placed(node, dict(zip(names, values, strict=True)) | inputs)
+
+        return place
 
     def __getitem__(self, node_id: str) -> Socket | tuple[Socket, ...]:
         """The outputs of a node that is there already."""
-        if node_id not in self._nodes:
-            raise KeyError(f"there is no node {node_id!r}; there are: {', '.join(self._nodes)}")
+        self._instance(node_id)
         return self._sockets(node_id)
 
     def set(self, node_id: str, **inputs: Any) -> None:
         """Change what is set or plugged into a node."""
-        before = self._nodes[node_id]
+        before = self._instance(node_id)
         self._check(self._host.registry[before.type], inputs)
         changed = {**before.inputs, **{k: _plugged(v) for k, v in inputs.items()}}
         self._nodes[node_id] = replace(before, inputs=changed)
@@ -106,6 +112,11 @@ class Graph:
             if isinstance(value, tuple):
                 raise TypeError(f"{node.name}.{name}: the node plugged in has several outputs; name one of them")
 
+    def _instance(self, node_id: str) -> Instance:
+        if node_id not in self._nodes:
+            raise KeyError(f"there is no node {node_id!r}; there are: {', '.join(self._nodes)}")
+        return self._nodes[node_id]
+
     def _type(self, name: str) -> Node[..., object] | None:
         host = self.__dict__.get("_host")  # absent while a copy is being made
         return next((n for n in host.registry.values() if n.name == name), None) if host else None
@@ -119,6 +130,7 @@ class Graph:
         run = self._host.run(self._nodes, "", only or None, ALL if forced else frozenset())
         for _, event in self._host.drive([run]):
             if isinstance(event, Failed):
+                event.error.add_note(f"in the node {event.node!r} ({self._nodes[event.node].type})")
                 raise event.error
             if isinstance(event, Stopped):
                 raise KeyboardInterrupt
@@ -176,6 +188,14 @@ class Pictures:
         import torch
 
         return torch.cat(list(self.pixels), dim=1)  # (H, B W, 3)
+
+
+@lru_cache(maxsize=1)
+def _host(settings: Settings) -> Host:
+    """One host for the graphs that are made one after the other, so that the next finds networks where they are."""
+    from ..nodes import NODES
+
+    return Host(NODES, settings)
 
 
 def _plugged(value: Any) -> Any:

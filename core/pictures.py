@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 64_000_000
+ORIENTATION = 0x0112
 TEXTS = ("limner", "prompt", "workflow")
 EXIF_TEXTS = (0x0110, 0x010F, 0x010E)  # where ComfyUI keeps `keyword:text` in WebP: Model, Make and what stands before
 
@@ -30,10 +31,9 @@ def load(path: Path) -> tuple[Tensor, Tensor]:
     """
     import numpy as np
     import torch
-    from PIL import ImageOps
 
     with _opened(path) as picture:
-        rgba = np.asarray(_eight_bits(ImageOps.exif_transpose(picture)).convert("RGBA"), dtype=np.float32) / 255
+        rgba = np.asarray(_eight_bits(_upright(picture)).convert("RGBA"), dtype=np.float32) / 255
     pixels = torch.from_numpy(rgba)
     return pixels[None, :, :, :3].contiguous(), 1 - pixels[None, :, :, 3]
 
@@ -54,7 +54,7 @@ def picture(pixels: Tensor) -> Picture:
     """A Pillow image of (H, W, 3) in [0, 1]."""
     from PIL import Image
 
-    return Image.fromarray(pixels.detach().cpu().clamp(0, 1).mul(255).round().byte().numpy())
+    return Image.fromarray(pixels.detach().cpu().nan_to_num().clamp(0, 1).mul(255).round().byte().numpy())
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -78,13 +78,12 @@ def _opened(path: Path) -> Iterator[Picture]:
         raise ImageFileError(path, "is not there" if not path.exists() else "is no file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
-            picture = Image.open(path, formats=FORMATS)
-        with picture as opened:
-            width, height = opened.size
-            if width * height > MOST_PIXELS:
-                raise ImageFileError(path, f"is {width} x {height}, more than {MOST_PIXELS // 10**6} megapixels")
-            yield opened
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of its own, higher cap, and of EXIF that is damaged
+            with Image.open(path, formats=FORMATS) as opened:
+                width, height = opened.size
+                if width * height > MOST_PIXELS:
+                    raise ImageFileError(path, f"is {width} x {height}, more than {MOST_PIXELS // 10**6} megapixels")
+                yield opened
     except UnidentifiedImageError:
         raise ImageFileError(path, f"is no picture that can be read; those are: {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
@@ -101,6 +100,23 @@ def _chunks(texts: Mapping[str, str]) -> PngInfo:
     for keyword, text in texts.items():
         info.add_text(keyword, text)
     return info
+
+
+def _upright(picture: Picture) -> Picture:
+    """Turned as its EXIF says.  Pillow's own way writes that anew, and fails where it is odd."""
+    from PIL.Image import Transpose
+
+    turns = (
+        Transpose.FLIP_LEFT_RIGHT,
+        Transpose.ROTATE_180,
+        Transpose.FLIP_TOP_BOTTOM,
+        Transpose.TRANSPOSE,
+        Transpose.ROTATE_270,
+        Transpose.TRANSVERSE,
+        Transpose.ROTATE_90,
+    )
+    turn = dict(enumerate(turns, 2)).get(picture.getexif().get(ORIENTATION, 1))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Picture) -> Picture:

@@ -22,7 +22,7 @@ def decode(
     if channels != vae.latent.channels:
         raise ValueError(f"this VAE decodes latents of {vae.latent.channels} channels, not {channels}")
     samples = context.networks.place(latent.samples)
-    with context.networks.lent(vae.recipe) as network, torch.inference_mode():
+    with context.networks.lent(vae.recipe) as network, torch.no_grad():
         decoder = cast("AutoencoderKL", network)
         images = [decoder.decode(z) for z in torch.split(samples, 1)]  # one by one: memory is bounded
     pixels = torch.cat(images).float().add(1).div(2).clamp(0, 1).cpu()  # (B, 3, H, W)

@@ -43,7 +43,7 @@ def encode_image(
     if not height or not width:
         raise ValueError(f"the picture must be at least {cells} pixels wide and high")
     pixels = context.networks.place(image.pixels[:, :height, :width].permute(0, 3, 1, 2) * 2 - 1)  # (B, 3, H, W)
-    with context.networks.lent(vae.recipe) as network, torch.inference_mode():
+    with context.networks.lent(vae.recipe) as network, torch.no_grad():
         return Latent(cast("AutoencoderKL", network).encode(pixels).float().cpu())
 
 

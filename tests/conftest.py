@@ -8,3 +8,22 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory):
+    """A base directory with the model `tiny`: to look at, not to write to."""
+    import tiny
+
+    base = tmp_path_factory.mktemp("tiny")
+    tiny.checkpoint(base)
+    return base
+
+
+@pytest.fixture
+def base(tiny_base, tmp_path, monkeypatch):
+    """A base directory of one's own, with the model `tiny`; also where Limner looks if it is told nothing."""
+    import shutil
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return shutil.copytree(tiny_base, tmp_path / "data" / "limner")

@@ -123,7 +123,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"limner {version('limner')}\n")
+        print(f"limner {version('limner')}")  # noqa: T201 - it is the answer
+        parser.exit()
 
 
 def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:

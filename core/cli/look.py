@@ -15,7 +15,7 @@ from ..files import write
 from ..folders import MODEL_FOLDERS, SHIPPED
 from ..graph import Link, near
 from ..host import Host, Settings, workflow_file
-from ..schema import REQUIRED, Choice, ModelFile, Range
+from ..schema import REQUIRED, SEED_LIMIT, Choice, InputFile, ModelFile, Range, Seed
 from .settings import variants
 from .show import settings as told
 
@@ -55,7 +55,13 @@ def params(options: argparse.Namespace) -> int:
     here = host(options)
     nodes = here.lowered(workflow.read(workflow_file(options.file)))
     rows = [
-        {"key": f"{i}.{spec.name}", "title": n.title, "type": spec.wire, "value": value, "range": _range(spec.hint)}
+        {
+            "key": f"{i}.{spec.name}",
+            "title": n.title,
+            "type": spec.wire,
+            "value": value,
+            "range": _range(spec.hint, here),
+        }
         for i, n in nodes.items()
         if (node := here.registry.get(n.type)) is not None
         for spec in node.inputs
@@ -142,12 +148,16 @@ def convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _range(hint: object) -> str:
+def _range(hint: object, here: Host) -> str:
     match hint:
         case Range(low, high):
             return f"{low:g}..{high:g}"
+        case Seed():
+            return f"0..{SEED_LIMIT}"
         case Choice() as options:
             return ", ".join(options)
+        case ModelFile() | InputFile():
+            return ", ".join(here.folders.choices(hint))
     return ""
 
 

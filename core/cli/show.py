@@ -64,7 +64,8 @@ class Lines(Show):
         self._say(_network(event))
 
     def done(self, summary: dict[str, Any]) -> None:
-        self._say(f"ran {len(summary['executed'])}, cached {len(summary['cached'])}, {summary['seconds']:.1f} s")
+        if summary["executed"] or summary["cached"]:
+            self._say(f"ran {len(summary['executed'])}, cached {len(summary['cached'])}, {summary['seconds']:.1f} s")
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201

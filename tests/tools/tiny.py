@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from limner.core.host import WORKFLOWS
 from limner.core.models.checkpoint import save_network
 from limner.core.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from limner.core.models.unet import UNet, UNetConfig
@@ -24,7 +25,7 @@ WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "green", "apple", "cat"
 
 
 def checkpoint(base: Path, name: str = NAME, *, text: bool = True, **sampling: Any) -> Path:
-    """Write models/checkpoints/<name> below `base`; `text` False leaves out the text encoder, and its 2 s of imports."""
+    """Write models/checkpoints/<name> below `base`; without a text encoder it takes a moment, with one seconds."""
     folder = base / "models" / "checkpoints" / name
     folder.mkdir(parents=True)
     unet(folder / "unet.safetensors", **sampling)
@@ -33,6 +34,22 @@ def checkpoint(base: Path, name: str = NAME, *, text: bool = True, **sampling: A
         text_encoder(folder / "text_encoder")
     (folder / "model.json").write_text(json.dumps({"name": name}))
     return folder
+
+
+def text_to_image(**changes: Any) -> dict[str, Any]:
+    """The nodes of text-to-image for this model, small and of two steps; `node__input` changes an input."""
+    nodes: dict[str, Any] = json.loads((WORKFLOWS / "text-to-image.json").read_text("utf-8"))["graph"]
+    small = {"load__name": NAME, "schedule__steps": 2, "latent__width": 32, "latent__height": 32}
+    for place, value in (small | changes).items():
+        node_id, name = place.split("__")
+        nodes[node_id]["inputs"][name] = value
+    return nodes
+
+
+def write(path: Path, nodes: dict[str, Any], **rest: Any) -> Path:
+    """Write a workflow file of these nodes."""
+    path.write_text(json.dumps({"limner": 1, "graph": nodes} | rest), "utf-8")
+    return path
 
 
 def unet(path: Path, latent: LatentFormat = LATENT, **sampling: Any) -> Path:
