@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
@@ -46,11 +46,11 @@ def explain(plan: Plan, cache: Cache, seen: Mapping[str, Any], forced: frozenset
     return found
 
 
-def records(plan: Plan) -> dict[str, Any]:
+def records(steps: Iterable[Step]) -> dict[str, Any]:
     """What to remember of a run: of each node its keys, and hashes of what it was given."""
     return {
         step.id: {"key": step.key, "stored": step.stored_key, "inputs": {k: _short(v) for k, v in step.inputs.items()}}
-        for step in plan.steps.values()
+        for step in steps
     }
 
 
@@ -81,7 +81,9 @@ def _reason(step: Step, before: Any, changed: set[str]) -> str:
         return f"upstream {', '.join(dict.fromkeys(above))}"
     if before["key"] != step.key:
         return "the node or a file that it names changed"
-    if before["stored"] != step.stored_key and None not in (before["stored"], step.stored_key):
+    if before["stored"] is not None and step.stored_key is None:
+        return "not known yet: the device, or what a file holds"
+    if before["stored"] is not None and before["stored"] != step.stored_key:
         return "code, libraries or device changed"
     return "not kept: quick to make again, or dropped for room"
 

@@ -18,7 +18,7 @@ from .folders import Folders, default_base
 from .graph import Graph, Problem, ancestors, near, problems, targets
 from .messages import say
 from .plan import Plan, Salt, plan, resettled
-from .run import Event, Run
+from .run import Event, Failed, Finished, Run, Stopped
 from .schema import Context, ModelFile, Node, Registry
 from .store import Store
 from .workflow import Document, Sockets, api, graph, lower
@@ -135,19 +135,27 @@ class Host:
             document=embedded,
             prompt=api(nodes) if self.settings.metadata else None,
         )
-        if self.store:
-            self.store.remember(scope, records(planned))
-        return Run(planned, self.cache, context, steps)
+        return Run(planned, self.cache, context, steps, scope)
 
     def drive(self, runs: Sequence[Run]) -> Iterator[tuple[int, Event]]:
         """Every event of every run, side by side; then results keyed by stand-ins get their files' hashes."""
         from .drive import drive
 
-        yield from drive(runs, self.networks)
-        for run in runs:
+        finished: list[set[str]] = [set() for _ in runs]
+        broken: set[int] = set()
+        for k, event in drive(runs, self.networks):
+            if isinstance(event, Finished):
+                finished[k].add(event.node)
+            elif isinstance(event, Failed | Stopped):
+                broken.add(k)
+            yield k, event
+        for k, run in enumerate(runs):
             settled = resettled(run.plan, self.folders.content, self._salt)
             for node_id, step in settled.items():
                 self.cache.rekey(run.plan.steps[node_id], step)
+            if self.store:
+                steps = {**run.plan.steps, **settled}
+                self.store.remember(run.scope, records(steps[i] for i in steps if k not in broken or i in finished[k]))
 
     def files(self, planned: Plan) -> dict[str, str]:
         """The sha256 of every file that a plan's steps name, by folder and name."""

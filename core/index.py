@@ -47,6 +47,9 @@ class Index:
                 self._open.close()
                 self._open = None
 
+    def __del__(self) -> None:
+        self.close()
+
     def _tried(self, act: Callable[[sqlite3.Connection], T]) -> T | None:
         with self._lock:
             for _ in range(2):  # once more where the index was set aside, with an empty one

@@ -34,9 +34,9 @@ class Graph:
         self._nodes: dict[str, Instance] = {}
 
     @classmethod
-    def open(cls, path: Path | str, base: Path | str | None = None, **settings: Any) -> Graph:
+    def open(cls, path: Path | str, base: Path | str | None = None, **options: Any) -> Graph:
         """The graph in a workflow file, in a picture that carries one, or that comes along under this name."""
-        graph = cls(base, **settings)
+        graph = cls(base, **options)
         graph._nodes = dict(graph._host.lowered(workflow.read(workflow_file(Path(path)))))
         return graph
 
@@ -173,9 +173,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, k: int) -> Pictures:
-        """Picture k by itself."""
-        return Pictures(self.pixels[range(len(self))[k]][None])
+    def __getitem__(self, k: int | slice) -> Pictures:
+        """Picture k by itself, or some of them."""
+        found = self.pixels[k]
+        return Pictures(found if isinstance(k, slice) else found[None])
 
     def __repr__(self) -> str:
         count, height, width, _ = self.pixels.shape

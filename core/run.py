@@ -80,8 +80,11 @@ Event = Started | Moved | Warned | Finished | Stopped | Failed
 class Run:
     """One run of a plan.  `work` is advanced by a driver; `stop()` may be called from any thread."""
 
-    def __init__(self, plan: Plan, cache: Cache, context: Context, forced: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, plan: Plan, cache: Cache, context: Context, forced: frozenset[str] = frozenset(), scope: str = ""
+    ) -> None:
         self.plan = plan
+        self.scope = scope  # the workflow, whose past runs `explain` compares with
         self.cache = cache
         self.context = context
         self.forced = below(plan, forced)

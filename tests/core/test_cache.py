@@ -77,7 +77,7 @@ def test_the_bytes_of_what_is_kept_never_exceed_the_budget():
 def test_a_result_larger_than_the_budget_is_not_kept_and_drops_nothing():
     cache = Cache(5000)
     cache.put(step("a"), picture(2000), SECOND)
-    cache.put(step("b"), picture(6000), SECOND)
+    cache.put(step("b"), picture(6000), 100 * SECOND)
     assert kept(cache, "ab") == ["a"]
 
 
@@ -89,14 +89,14 @@ def test_a_result_put_again_counts_once():
 
 
 def test_the_cheapest_for_its_size_goes_first():
-    cache = Cache(6000)
-    cache.put(step("cheap"), picture(2000), 1.0)
+    cache = Cache(9000)
     cache.put(step("dear"), picture(2000), 9.0)
-    cache.put(step("large"), picture(2000), 2.0)
+    cache.put(step("large"), picture(5000), 4.0)
+    cache.put(step("small"), picture(2000), 2.0)  # cheaper than the large one, not for its size
     cache.put(step("new"), picture(2000), 5.0)
-    assert kept(cache, ["cheap", "dear", "large", "new"]) == ["dear", "large", "new"]
-    cache.put(step("newer"), picture(4000), 30.0)
-    assert kept(cache, ["dear", "large", "new", "newer"]) == ["dear", "newer"]
+    assert kept(cache, ["dear", "large", "small", "new"]) == ["dear", "small", "new"]
+    cache.put(step("newer"), picture(5000), 30.0)
+    assert kept(cache, ["dear", "small", "new", "newer"]) == ["dear", "new", "newer"]
 
 
 def test_among_equals_the_one_that_was_used_stays():

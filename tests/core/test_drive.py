@@ -110,7 +110,10 @@ def exact(networks, guider, seed, steps, sampler):
 
     @node("test", name="Exact", returns=Latent)
     def walk() -> Generator[Any, Any, Latent]:
-        starts = [torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k)) for k in (0, 1)]
+        starts = [
+            torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k))
+            for k in (0, 1)
+        ]
         sigmas = karras(steps, 0.05, 10.0)
         walks = [SAMPLERS[sampler](x * 10, sigmas) for x in starts]
         return Latent(torch.cat((yield from side_by_side(walks, guider, steps))))
@@ -246,15 +249,17 @@ def test_no_pass_takes_more_images_than_it_may(batch):
 
 def test_every_run_tells_of_its_own_progress():
     networks = Networks()
-    told = [(k, e.progress.done, e.progress.total) for k, e in drive([job(networks, guided(), *j) for j in JOBS], networks)
-            if isinstance(e, Moved)]  # fmt: skip
+    events = list(drive([job(networks, guided(), *j) for j in JOBS], networks))
     for k, (_, steps, _) in enumerate(JOBS):
-        assert [(done, total) for j, done, total in told if j == k] == [(n, steps) for n in range(1, steps + 1)]
+        told = [(e.progress.done, e.progress.total) for j, e in events if j == k and isinstance(e, Moved)]
+        assert told == [(n, steps) for n in range(1, steps + 1)]
 
 
 def test_previews_have_one_image():
     networks = Networks()
-    previews = [e.progress.preview for _, e in drive([job(networks, guided(), steps=4)], networks) if isinstance(e, Moved)]
+    previews = [
+        e.progress.preview for _, e in drive([job(networks, guided(), steps=4)], networks) if isinstance(e, Moved)
+    ]
     assert {p.shape for p in previews} == {(1, 4, 8, 8)}
 
 
@@ -419,7 +424,9 @@ def test_alone_too_a_failed_call_is_told_inside_the_node_and_memory_is_tried_twi
     def work():
         with pytest.raises(FloatingPointError):
             yield [Call(model(), torch.full((1, 4, 8, 8), 1e9), 1.0, text(1))]
-        mixed = [Call(model(), torch.zeros(1, 4, side, side), 1.0, text(1, length)) for side, length in ((8, 2), (16, 3))]
+        mixed = [
+            Call(model(), torch.zeros(1, 4, side, side), 1.0, text(1, length)) for side, length in ((8, 2), (16, 3))
+        ]
         return [x.shape[-1] for x in (yield mixed)]
 
     assert alone(work(), Networks(too_large)) == [8, 16]

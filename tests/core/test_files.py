@@ -14,17 +14,22 @@ from limner.core.errors import StorageError, UsageError
 from limner.core.files import numbered, reason, replacing, safe_join, write
 
 HOSTILE = [
-    "", ".", "..", "/", "//", "a//b", "a/", "/a", "./a", "a/.", "a/..", "../a", "a/../b", "a/../../b", "....//", ".../a",
+    "", ".", "..", "/", "//", "a//b", "a/", "/a", "./a", "a/.", "a/..", "../a", "a/../b", "a/../../b", "....//",
+    ".../a",
     "/etc/passwd", "/windows/win.ini", "//host/share/a", "\\\\host\\share\\a", "\\a", "a\\b", "..\\a", "a\\..\\..\\b",
     "\\\\?\\C:\\a", "\\\\.\\pipe\\a", "C:\\a", "C:/a", "C:a", "c:", "a:b", "a.png::$DATA", "a:", "file:///etc/passwd",
-    "NUL", "nul", "nul.png", "NUL .png", "con", "CON.tar.gz", "aux.png", "PRN", "com1", "COM9.png", "lpt0", "LPT1.txt", "com¹", "CONIN$", "x/nul/y",
-    "a.", "a..", "a ", " a", "a /b", "a./b", "\ta", "a\n", "a\nb", "a\r\nb", "\x00", "a\x00.png", "a\x1b[31m", "a\x7f", "a\x85b",
+    "NUL", "nul", "nul.png", "NUL .png", "con", "CON.tar.gz", "aux.png", "PRN", "com1", "COM9.png", "lpt0", "LPT1.txt",
+    "com¹", "CONIN$", "x/nul/y",
+    "a.", "a..", "a ", " a", "a /b", "a./b", "\ta", "a\n", "a\nb", "a\r\nb", "\x00", "a\x00.png", "a\x1b[31m",
+    "a\x7f", "a\x85b",
     "a|b", "a<b", "a>b", 'a"b', "a?", "a*", "*", "a\u202egnp.exe", "\u2066a", "\u2007", "\udcff", "a\ud800",
     "x" * 241, "é" * 121, "a/" * 600 + "a",
 ]  # fmt: skip
 HARMLESS = [
-    "a", "a.png", "a/b/c.png", ".hidden", "-rf", "a b.png", "ü.png", "苹果/🍎.png", "..a", "a..b", "...a", "%2e%2e", "..%2f..%2fa", "%252e",
-    "~", "~root/a", "$HOME", "`id`", "a;b", "a'b", "com", "com10.png", "console", "auxiliary.png", "nul_1", "x" * 240, "@a", "#a", "a&b",
+    "a", "a.png", "a/b/c.png", ".hidden", "-rf", "a b.png", "ü.png", "苹果/🍎.png", "..a", "a..b", "...a", "%2e%2e",
+    "..%2f..%2fa", "%252e",
+    "~", "~root/a", "$HOME", "`id`", "a;b", "a'b", "com", "com10.png", "console", "auxiliary.png", "nul_1",
+    "x" * 240, "@a", "#a", "a&b",
 ]  # fmt: skip
 
 
@@ -100,7 +105,7 @@ def test_a_file_is_replaced_when_the_block_ends_well(tmp_path):
 def test_what_fails_half_way_leaves_the_file_as_it_was(tmp_path, error):
     path = tmp_path / "a"
     write(path, "one")
-    with pytest.raises(StorageError if isinstance(error, OSError) else error), replacing(path) as temporary:
+    with pytest.raises(StorageError if isinstance(error, OSError) else error), replacing(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise error
     assert path.read_text() == "one"
@@ -150,7 +155,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 folder = Path(sys.argv[1])
 write(folder / "small", b"x" * 1000)
-for act in (lambda: write(folder / "a", b"x" * 5000), lambda: numbered(folder, "b", ".png", lambda p: p.write_bytes(b"x" * 5000))):
+large = b"x" * 5000
+for act in (lambda: write(folder / "a", large), lambda: numbered(folder, "b", ".png", lambda p: p.write_bytes(large))):
     try:
         act()
     except StorageError as error:
@@ -163,12 +169,12 @@ for act in (lambda: write(folder / "a", b"x" * 5000), lambda: numbered(folder, "
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path):
     write(tmp_path / "file", "x")
-    with pytest.raises(StorageError, match="file exists|not a directory"):
+    with pytest.raises(StorageError, match=r"file exists|not a directory"):
         write(tmp_path / "file" / "a", "x")
 
 
 def test_a_folder_that_is_removed_while_a_file_is_written_is_an_error_of_ours(tmp_path):
-    with pytest.raises(StorageError), replacing(tmp_path / "new" / "a") as temporary:
+    with pytest.raises(StorageError), replacing(tmp_path / "new" / "a") as temporary:  # noqa: PT012
         temporary.unlink()
         temporary.parent.rmdir()
 
@@ -212,7 +218,15 @@ def test_numbers_count_on_from_the_last(tmp_path):
 
 
 def test_other_names_and_other_kinds_are_not_counted(tmp_path):
-    for name in ("b_00007.png", "a_00007.jpg", "a_x.png", "aa_00007.png", "a_00007.png.txt", "a-00007.png", "xa_00007.png"):
+    for name in (
+        "b_00007.png",
+        "a_00007.jpg",
+        "a_x.png",
+        "aa_00007.png",
+        "a_00007.png.txt",
+        "a-00007.png",
+        "xa_00007.png",
+    ):
         write(tmp_path / name, "x")
     assert numbered(tmp_path, "a", ".png", filled("x")).name == "a_00001.png"
 
@@ -275,7 +289,9 @@ def test_eight_threads_get_eight_times_eight_files(tmp_path, monkeypatch, links)
         monkeypatch.setattr(Path, "hardlink_to", no_links)
     made: list[Path] = []
     threads = [
-        threading.Thread(target=lambda k=k: made.extend(numbered(tmp_path, "a", ".png", filled(f"{k} {n}")) for n in range(8)))
+        threading.Thread(
+            target=lambda k=k: made.extend(numbered(tmp_path, "a", ".png", filled(f"{k} {n}")) for n in range(8))
+        )
         for k in range(8)
     ]
     for thread in threads:

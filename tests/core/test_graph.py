@@ -1,5 +1,6 @@
 """Everything wrong with a graph is found at once, where it is, in linear time and without recursion."""
 
+import random
 import subprocess
 import sys
 import time
@@ -88,28 +89,33 @@ def said(graph):
     return {(p.node, p.input, p.code): p.message for p in found(graph)}
 
 
-# one case for each sentence of the catalogue: the graph, where the problem is, and what is said
+# one case for each sentence of the catalogue: what is wrong, at which input, and what is said
+N, P = at("Number"), at("Picture")
+HAS = "which has: a.safetensors, b/c.safetensors; did you mean 'a.safetensors'?"
+GONE = "is plugged into the node 'y', which is not in the graph"
 CASES = {
-    "unknown_node": ({"x": at("Nunber")}, "x", None, "there is no node type 'limner.Nunber'; did you mean 'limner.Number'?"),
-    "unknown_input": ({"x": at("Number", valeu=1)}, "x", "valeu", "limner.Number has no such input; did you mean 'value'?"),
-    "missing_value": ({"x": at("Half")}, "x", "value", "needs a value (FLOAT)"),
-    "not_plugged_in": ({"x": at("Paint")}, "x", "image", "needs a IMAGE plugged in"),
-    "value_for_socket": ({"x": at("Paint", image=3)}, "x", "image", "takes a IMAGE from another node, not the value 3"),
-    "no_such_node": ({"x": at("Half", value=Link("y", 0))}, "x", "value", "is plugged into the node 'y', which is not in the graph"),
-    "no_such_output": ({"x": at("Half", value=Link("n", 1)), "n": at("Number")}, "x", "value", "is plugged into output 1 of 'n', which has 1"),
-    "wrong_wire": ({"x": at("Half", value=Link("p", 0)), "p": at("Picture")}, "x", "value", "takes FLOAT, not IMAGE"),
-    "wrong_type": ({"x": at("Half", value="much")}, "x", "value", "takes FLOAT, not 'much'"),
-    "out_of_range": ({"x": at("Guide", scale=11)}, "x", "scale", "must be from 0 to 10, not 11.0"),
-    "not_a_choice": ({"x": at("Guide", how="cosinus")}, "x", "how", "is 'cosinus', but must be one of: linear, cosine; did you mean 'cosine'?"),
-    "no_such_file": ({"x": at("Guide", model="a.safetensor")}, "x", "model", "there is no 'a.safetensor' in models/unet, which has: a.safetensors, b/c.safetensors; did you mean 'a.safetensors'?"),
-    "loop": ({"x": at("Anything", value=Link("x", 0))}, "x", None, "is part of a loop"),
+    "unknown_node": (at("Nunber"), None, "there is no node type 'limner.Nunber'; did you mean 'limner.Number'?"),
+    "unknown_input": (at("Number", valeu=1), "valeu", "limner.Number has no such input; did you mean 'value'?"),
+    "missing_value": (at("Half"), "value", "needs a value (FLOAT)"),
+    "not_plugged_in": (at("Paint"), "image", "needs a IMAGE plugged in"),
+    "value_for_socket": (at("Paint", image=3), "image", "takes a IMAGE from another node, not the value 3"),
+    "no_such_node": (at("Half", value=Link("y", 0)), "value", GONE),
+    "no_such_output": (at("Half", value=Link("n", 1)), "value", "is plugged into output 1 of 'n', which has 1"),
+    "wrong_wire": (at("Half", value=Link("p", 0)), "value", "takes FLOAT, not IMAGE"),
+    "wrong_type": (at("Half", value="much"), "value", "takes FLOAT, not 'much'"),
+    "out_of_range": (at("Guide", scale=11), "scale", "must be from 0 to 10, not 11.0"),
+    "not_a_choice": (
+        at("Guide", how="cosinus"), "how", "is 'cosinus', but must be one of: linear, cosine; did you mean 'cosine'?",
+    ),
+    "no_such_file": (at("Guide", model="a.safetensor"), "model", f"there is no 'a.safetensor' in models/unet, {HAS}"),
+    "loop": (at("Anything", value=Link("x", 0)), None, "is part of a loop"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("code", CASES)
 def test_every_problem_says_where_it_is_and_what_was_expected(code):
-    graph, where, name, sentence = CASES[code]
-    assert said(graph) == {(where, name, code): sentence}
+    instance, name, sentence = CASES[code]
+    assert said({"x": instance, "n": N, "p": P}) == {("x", name, code): sentence}
 
 
 def test_every_sentence_of_the_catalogue_has_its_case():
@@ -186,89 +192,14 @@ def test_a_host_without_files_takes_any_name():
 
 
 # what a widget of each type makes of what a file or a command line may hold; None: it is refused
+# given, as a whole number, as a number
 NUMBERS = [
-    0,
-    1,
-    -3,
-    2**60,
-    1.0,
-    1.5,
-    -0.0,
-    1e300,
-    "7",
-    "007",
-    " 7 ",
-    "1.5",
-    "1e3",
-    "x",
-    "",
-    "nan",
-    "inf",
-    True,
-    False,
-    None,
-    [1],
-    {"a": 1},
-]
-AS_INT = [
-    0,
-    1,
-    -3,
-    2**60,
-    1,
-    None,
-    0,
-    int(1e300),
-    7,
-    7,
-    7,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-]
-AS_FLOAT = [
-    0.0,
-    1.0,
-    -3.0,
-    2.0**60,
-    1.0,
-    1.5,
-    -0.0,
-    1e300,
-    7.0,
-    7.0,
-    7.0,
-    1.5,
-    1000.0,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-    None,
-]
-BOOLEANS = [
-    (True, True),
-    (False, False),
-    ("true", True),
-    ("False", False),
-    ("TRUE", True),
-    ("yes", None),
-    (1, None),
-    (0, None),
-    (None, None),
-]
+    (0, 0, 0.0), (1, 1, 1.0), (-3, -3, -3.0), (2**60, 2**60, 2.0**60), (1.0, 1, 1.0), (1.5, None, 1.5), (-0.0, 0, -0.0),
+    (1e300, int(1e300), 1e300), ("7", 7, 7.0), ("007", 7, 7.0), (" 7 ", 7, 7.0), ("1.5", None, 1.5), ("1e3", None, 1e3),
+    *((value, None, None) for value in ("x", "", "nan", "inf", True, False, None, [1], {"a": 1})),
+]  # fmt: skip
+BOOLEANS = [(True, True), (False, False), ("true", True), ("False", False), ("TRUE", True),
+            *((value, None) for value in ("yes", "1", 1, 0, 1.0, None, []))]  # fmt: skip
 TEXTS = [("a", "a"), ("", ""), ("007", "007"), (7, "7"), (1.5, "1.5"), (None, None), ([], None), ({}, None)]
 
 
@@ -279,13 +210,11 @@ def taken(kind, value, hint=None):
 
     try:
         return coerced(take.inputs[0], value)
-    except BadValue as bad:
-        assert bad.code in ("wrong_type", "out_of_range")
-        assert ENGLISH[bad.code].split("{")[0] in str(bad)
+    except BadValue:
         return None
 
 
-@pytest.mark.parametrize(("value", "whole", "number"), [*zip(NUMBERS, AS_INT, AS_FLOAT, strict=True)], ids=repr)
+@pytest.mark.parametrize(("value", "whole", "number"), NUMBERS, ids=repr)
 def test_numbers_are_taken_as_the_type_that_is_declared(value, whole, number):
     as_int, as_float = taken(int, value), taken(float, value)
     assert (as_int, type(as_int)) == (whole, type(whole))
@@ -364,13 +293,10 @@ def test_loops_that_share_a_node_are_one():
 
 
 def test_loops_agree_with_the_definition_on_random_graphs():
-    import random
-
     for seed in range(200):
         rng = random.Random(seed)
         ids = [str(k) for k in range(rng.randint(1, 8))]
-        graph = {i: at("Add", a=Link(rng.choice(ids), 0), **({"b": Link(rng.choice(ids), 0)} if rng.random() < 0.4 else {}))
-                 if rng.random() < 0.7 else at("Number") for i in ids}  # fmt: skip
+        graph = {i: at("Add", **{name: Link(rng.choice(ids), 0) for name in "ab" if rng.random() < 0.6}) for i in ids}
         reaches_itself = [i for i in ids if any(i in ancestors(graph, [v.node]) for v in graph[i].inputs.values())]
         assert sorted(loops(graph)) == reaches_itself, seed
 

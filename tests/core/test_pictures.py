@@ -34,6 +34,11 @@ def png_of(width, height, *chunks, depth=8, color=2, pixels=b""):
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + body + chunk(b"IEND", b"")
 
 
+def unfolding(kind, size):
+    """A chunk of a few bytes that becomes `size` bytes."""
+    return chunk(kind, b"a\0\0" + zlib.compress(b"x" * size))
+
+
 def pixels_of(path):
     """What was loaded, as bytes of (H, W, 3)."""
     return (load(path)[0][0] * 255).round().byte().numpy()
@@ -127,7 +132,9 @@ def test_what_is_out_of_range_is_cut_off_and_what_is_no_number_is_black():
 # --------------------------------------------------------------------------------------------------------------- texts
 
 
-@pytest.mark.parametrize("text", ["{}", "naïve 苹果 🍎", "line\nline", "x" * 3_000_000], ids=["plain", "unicode", "lines", "3 MB"])
+@pytest.mark.parametrize(
+    "text", ["{}", "naïve 苹果 🍎", "line\nline", "x" * 3_000_000], ids=["plain", "unicode", "lines", "3 MB"]
+)
 def test_texts_written_into_a_picture_are_read_again(tmp_path, text):
     write(tmp_path / "a.png", torch.zeros(2, 2, 3), {"limner": text, "prompt": "{}"})
     assert texts(tmp_path / "a.png") == {"limner": text, "prompt": "{}"}
@@ -167,9 +174,9 @@ BAD = {
     "0 x 0": (png_of(0, 0), "is"),
     "no pixels": (png_of(100, 100), "is damaged"),
     "half its pixels": (png_of(100, 100, pixels=b"\0" * 15_000), "is damaged"),
-    "a text that unfolds": (png_of(1, 1, *[chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2_000_000))], pixels=b"\0" * 4), "is damaged"),
-    "a profile that unfolds": (png_of(1, 1, chunk(b"iCCP", b"a\0\0" + zlib.compress(b"x" * 90_000_000)), pixels=b"\0" * 4), "is damaged"),
-    "sixty-five texts": (png_of(1, 1, *[chunk(b"zTXt", b"a%d\0\0" % k + zlib.compress(b"x" * 1_040_000)) for k in range(65)], pixels=b"\0" * 4), "is damaged"),
+    "a text that unfolds": (png_of(1, 1, unfolding(b"zTXt", 2_000_000), pixels=bytes(4)), "is damaged"),
+    "a profile that unfolds": (png_of(1, 1, unfolding(b"iCCP", 90_000_000), pixels=bytes(4)), "is damaged"),
+    "sixty-five texts": (png_of(1, 1, *[unfolding(b"zTXt", 1_040_000)] * 65, pixels=bytes(4)), "is damaged"),
 }  # fmt: skip
 
 
@@ -209,7 +216,9 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
 
 
 def test_bombs_are_refused_in_little_memory(tmp_path):
-    for k, what in enumerate(("12,000 x 12,000", "50,000 x 50,000", "a text that unfolds", "a profile that unfolds", "sixty-five texts")):
+    for k, what in enumerate(
+        ("12,000 x 12,000", "50,000 x 50,000", "a text that unfolds", "a profile that unfolds", "sixty-five texts")
+    ):
         (tmp_path / f"{k}.png").write_bytes(BAD[what][0])
     code = """
 import resource, sys
@@ -249,7 +258,7 @@ def test_whatever_is_changed_in_a_file_it_is_a_picture_or_an_error_of_ours(tmp_p
     path = saved(tmp_path / f"a{suffix}", Image.effect_noise((16, 16), 50).convert("RGB"), exif=exif)
     content = path.read_bytes()
     read = 0
-    for seed in range(300):
+    for seed in range(150):
         rng = random.Random(seed)
         changed = bytearray(content)
         for _ in range(rng.randint(1, 4)):
@@ -261,4 +270,4 @@ def test_whatever_is_changed_in_a_file_it_is_a_picture_or_an_error_of_ours(tmp_p
                 read += 1
             except ImageFileError:
                 pass
-    assert read < 600
+    assert 0 < read < 300

@@ -99,7 +99,21 @@ def test_node_ids_and_titles_are_in_no_key():
 
 def test_nodes_set_up_alike_have_one_key_and_others_have_not():
     assert key(at("Number", value=1)) == key(at("Number"))
-    assert len({key(i) for i in (at("Number"), at("Number", value=2), at("Anything", value=1), at("Add", a=1), at("Add", a=0, b=1))}) == 5
+    assert (
+        len(
+            {
+                key(i)
+                for i in (
+                    at("Number"),
+                    at("Number", value=2),
+                    at("Anything", value=1),
+                    at("Add", a=1),
+                    at("Add", a=0, b=1),
+                )
+            }
+        )
+        == 5
+    )
 
 
 def test_a_link_is_never_mistaken_for_a_value_nor_one_output_for_another():
@@ -135,7 +149,9 @@ from limner.nodes import NODES
 print(plan({"x": Instance("limner.Text", {"value": "é"})}, NODES, ["x"]).steps["x"].key)
 """
     prints = [
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env={"PYTHONHASHSEED": seed}).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
         for seed in "12"
     ]
     assert len(prints[0]) == 33
@@ -180,7 +196,9 @@ def test_a_file_enters_by_its_content():
 
 def test_a_picture_under_another_name_is_the_same_picture():
     fingerprints = contents(a="cat", b="cat")
-    assert key(at("Picture", name="a"), fingerprints=fingerprints) == key(at("Picture", name="b"), fingerprints=fingerprints)
+    assert key(at("Picture", name="a"), fingerprints=fingerprints) == key(
+        at("Picture", name="b"), fingerprints=fingerprints
+    )
 
 
 def test_a_model_under_another_name_is_the_same_on_disk_but_not_in_memory_where_its_path_is_known():
@@ -211,7 +229,12 @@ def stand_ins(hint, name):
     return Fingerprint(f"stand-in for {name}", settled=False)
 
 
-LOADED = {"m": at("Load"), "sum": at("Add", a=Link("m", 0)), "n": at("Number"), "both": at("Add", a=Link("sum", 0), b=Link("n", 0))}
+LOADED = {
+    "m": at("Load"),
+    "sum": at("Add", a=Link("m", 0)),
+    "n": at("Number"),
+    "both": at("Add", a=Link("sum", 0), b=Link("n", 0)),
+}
 
 
 def test_while_a_hash_is_awaited_nothing_below_its_file_is_stored():
@@ -223,7 +246,9 @@ def test_while_a_hash_is_awaited_nothing_below_its_file_is_stored():
 def test_once_the_hash_is_there_keys_are_what_they_would_have_been():
     planned = plan(LOADED, NODES, ["both"], stand_ins, lambda _: "salt")
     settled = resettled(planned, {"stand-in for a": Fingerprint("unet")}.get, lambda _: "salt")
-    assert settled == {i: s for i, s in plan(LOADED, NODES, ["both"], contents(a="unet"), lambda _: "salt").steps.items() if i != "n"}
+    assert settled == {
+        i: s for i, s in plan(LOADED, NODES, ["both"], contents(a="unet"), lambda _: "salt").steps.items() if i != "n"
+    }
     assert all(settled[i].key != planned.steps[i].key for i in settled)
 
 

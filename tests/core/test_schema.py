@@ -82,7 +82,7 @@ def test_a_node_that_delivers_has_no_outputs_and_is_never_cached(result):
     save.__annotations__["return"] = result
     saved = node("test", delivers=True)(save)
     assert saved.outputs == ()
-    assert saved.delivers and not saved.cached
+    assert (saved.delivers, saved.cached) == (True, False)
 
 
 def test_a_literal_is_a_drop_down_and_may_be_left_out():

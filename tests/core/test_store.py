@@ -72,7 +72,9 @@ def test_values_without_tensors_are_results_too(store):
     assert store.get(KEY) == (1, "a", 2.5, None, (True,))
 
 
-@pytest.mark.parametrize("outputs", [(object(),), (Model,), ({"a": 1},), (10**5000,)], ids=["object", "type", "dict", "number"])
+@pytest.mark.parametrize(
+    "outputs", [(object(),), (Model,), ({"a": 1},), (10**5000,)], ids=["object", "type", "dict", "number"]
+)
 def test_what_is_not_plain_is_not_stored(store, outputs):
     assert not store.put(KEY, outputs, 1.0)
     assert not store.has(KEY)
@@ -191,7 +193,9 @@ def future(path):
 INDEX_DAMAGE = {
     "random bytes": lambda path: path.write_bytes(bytes(range(256)) * 64),
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:5000]),
-    "overwritten within": lambda path: path.write_bytes(path.read_bytes()[:1024] + b"\xff" * (path.stat().st_size - 1024)),
+    "overwritten within": lambda path: path.write_bytes(
+        path.read_bytes()[:1024] + b"\xff" * (path.stat().st_size - 1024)
+    ),
     "from the future": future,
 }
 
@@ -221,7 +225,9 @@ def test_an_empty_index_is_a_new_one(full):
 
 
 def test_an_index_that_is_busy_is_not_taken_for_a_damaged_one(full, monkeypatch):
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, connect=sqlite3.connect, **k: connect(*a, **k | {"timeout": 0.01}))
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, connect=sqlite3.connect, **k: connect(*a, **k | {"timeout": 0.01})
+    )
     full.close()
     other = sqlite3.connect(full.folder / "index.db")
     other.execute("BEGIN IMMEDIATE")

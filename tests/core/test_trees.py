@@ -62,7 +62,9 @@ def test_every_storable_value_has_its_case():
     assert set(VALUES) == set(STORABLE)
 
 
-@pytest.mark.parametrize("value", [*VALUES.values(), 1, 1.5, True, "é", None, (), ((1,), ("a",))], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [*VALUES.values(), 1, 1.5, True, "é", None, (), ((1,), ("a",))], ids=lambda v: type(v).__name__
+)
 def test_plain_values_come_back_as_they_were(value):
     data, found = flattened((value, value))
     assert same(rebuilt(data, found), (value, value))
@@ -73,7 +75,10 @@ def test_what_is_not_plain_is_not_written_down(value):
     assert flattened((1, value)) is None
 
 
-@pytest.mark.parametrize("data", [{}, {"Model": {}}, {"Image": {"pixels": {"tensor": "1"}}}, {"Image": {"other": 1}}, {"Image": 3}, {"tuple": 3}])
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"Model": {}}, {"Image": {"pixels": {"tensor": "1"}}}, {"Image": {"other": 1}}, {"Image": 3}, {"tuple": 3}],
+)
 def test_damaged_data_is_refused(data):
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
         rebuilt(data, {})

@@ -1,4 +1,4 @@
-"""The workflow file: everything that opens, everything that is refused with a reason, and what a document stands for."""
+"""The workflow file: all that opens, all that is refused with a reason, and what a document stands for."""
 
 import json
 import time
@@ -46,7 +46,9 @@ def test_a_document_is_lowered_as_every_implementation_must(path):
     assert list(lowered) == list(case["lowered"])
 
 
-@pytest.mark.parametrize("path", [p for p in LOWER if "lowered" in json.loads(p.read_text("utf-8"))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in LOWER if "lowered" in json.loads(p.read_text("utf-8"))], ids=lambda p: p.stem
+)
 def test_lowering_twice_changes_nothing_more_nor_does_the_way_through_a_graph(path):
     case = json.loads(path.read_text("utf-8"))
     once = lower(parse(json.dumps(case["document"])), sockets_of(case["sockets"]))
@@ -64,7 +66,10 @@ def test_lowering_leaves_the_document_as_it_was():
 
 
 def test_a_lowered_document_is_a_graph():
-    lowered = {"1": {**entry(value=3, list={"__value__": ["2", 0]}), "_meta": {"title": "One"}}, "2": entry(value=["1", 0])}
+    lowered = {
+        "1": {**entry(value=3, list={"__value__": ["2", 0]}), "_meta": {"title": "One"}},
+        "2": entry(value=["1", 0]),
+    }
     assert workflow.graph(lowered) == {
         "1": Instance("limner.Text", {"value": 3, "list": ["2", 0]}, "One"),
         "2": Instance("limner.Text", {"value": Link("1", 0)}),
@@ -109,7 +114,11 @@ def test_the_workflows_that_ship_are_written_as_limner_writes(path):
     assert dumps(read(path)) == path.read_text("utf-8")
 
 
-@pytest.mark.parametrize("content", [EMPTY, EMPTY.encode(), b"\xef\xbb\xbf" + EMPTY.encode(), f"\n {EMPTY}\n"], ids=["text", "bytes", "BOM", "blanks"])
+@pytest.mark.parametrize(
+    "content",
+    [EMPTY, EMPTY.encode(), b"\xef\xbb\xbf" + EMPTY.encode(), f"\n {EMPTY}\n"],
+    ids=["text", "bytes", "BOM", "blanks"],
+)
 def test_a_document_is_read_from_text_and_bytes(content):
     assert parse(content) == Document({})
 
@@ -146,6 +155,11 @@ def nested(opening, closing, depth):
     return f'{{"limner": 1, "graph": {{}}, "x": {opening * depth}{closing * depth}}}'
 
 
+def defining(definition):
+    return json.dumps({"limner": 1, "graph": {}, "definitions": {"d": definition}})
+
+
+OBJECTS = nested('{"a":', "}", 100_000).replace(":}", ":1}")
 BROKEN = {
     "nothing": ("", "is not JSON: line 1, column 1"),
     "blank": (" \n", "is not JSON"),
@@ -170,7 +184,7 @@ BROKEN = {
     "half a pair in text": ('{"a": "\udc80"}', "is not text in UTF-8"),
     "a control character": ('{"a": "\x01"}', "is not JSON"),
     "100,000 lists": (nested("[", "]", 100_000), "is nested too deeply"),
-    "100,000 objects": (nested('{"a":', "1}", 100_000).replace("1}" * 100_000, "1" + "}" * 100_000), "is nested too deeply"),
+    "100,000 objects": (OBJECTS, "is nested too deeply"),
     "200 lists": (nested("[", "]", 200), "is nested too deeply"),
     "a list": ("[]", "holds a list, not a workflow"),
     "a text": ('"graph"', "holds a text, not a workflow"),
@@ -188,12 +202,12 @@ BROKEN = {
     "a type that is a number": ('{"1": {"class_type": 3}}', "'1' is no node"),
     "inputs that are a list": ('{"1": {"class_type": "x", "inputs": []}}', "the 'inputs' of '1' must be an object"),
     "meta that is null": ('{"1": {"class_type": "x", "_meta": null}}', "must be an object"),
-    "a definition without a graph": ('{"limner": 1, "graph": {}, "definitions": {"d": {}}}', "the definition 'd' has no 'graph'"),
-    "a definition that is null": ('{"limner": 1, "graph": {}, "definitions": {"d": null}}', "the definition 'd' has no 'graph'"),
-    "a definition's bad node": ('{"limner": 1, "graph": {}, "definitions": {"d": {"graph": {"1": 3}}}}', "the definition 'd': '1' is no node"),
-    "a definition's bad inputs": ('{"limner": 1, "graph": {}, "definitions": {"d": {"graph": {}, "inputs": [{}]}}}', "'inputs' must be a list of objects with 'name'"),
-    "a definition's bad outputs": ('{"limner": 1, "graph": {}, "definitions": {"d": {"graph": {}, "outputs": {"a": 1}}}}', "'outputs' must be a list of objects with 'from'"),
-    "a definition's bad name": ('{"limner": 1, "graph": {}, "definitions": {"d": {"graph": {}, "inputs": [{"name": []}]}}}', "the names of 'inputs' must be texts"),
+    "a definition without a graph": (defining({}), "the definition 'd' has no 'graph'"),
+    "a definition that is null": (defining(None), "the definition 'd' has no 'graph'"),
+    "a definition's bad node": (defining({"graph": {"1": 3}}), "the definition 'd': '1' is no node"),
+    "a definition's bad inputs": (defining({"graph": {}, "inputs": [{}]}), "'inputs' must be a list of objects"),
+    "a definition's bad outputs": (defining({"graph": {}, "outputs": {}}), "'outputs' must be a list of objects"),
+    "a definition's bad name": (defining({"graph": {}, "inputs": [{"name": 1}]}), "names of 'inputs' must be texts"),
     "ComfyUI's editor format": ('{"nodes": [], "links": [], "version": 0.4}', "is in ComfyUI's editor format"),
 }  # fmt: skip
 
@@ -251,7 +265,7 @@ def test_a_photograph_with_a_cameras_name_is_no_workflow(tmp_path):
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\nnothing", b"RIFF\x00\x00\x00\x00WEBPVP8 "])
 def test_a_damaged_picture_is_an_error_of_ours(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(LimnerError, match="x.png"):
+    with pytest.raises(LimnerError, match=r"x\.png"):
         read(tmp_path / "x.png")
 
 
@@ -288,9 +302,21 @@ def test_a_small_change_is_a_small_difference():
 
 
 def test_a_file_reads_well():
-    document = Document({"10": entry("limner.Sample", seed=2**53 - 1), "9": entry(value="naïve 苹果\n" + "long " * 30)})
-    assert dumps(document) == (
-        '{\n  "limner": 1,\n  "graph": {\n    "9": {\n      "class_type": "limner.Text",\n      "inputs": {\n        "value": "naïve 苹果\\n'
-        + "long " * 30
-        + '"\n      }\n    },\n    "10": {"class_type": "limner.Sample", "inputs": {"seed": 9007199254740991}}\n  }\n}\n'
+    words = "naïve 苹果\n" + "long " * 30
+    document = Document({"10": entry("limner.Sample", seed=2**53 - 1), "9": entry(value=words)})
+    assert (
+        dumps(document)
+        == f"""{{
+  "limner": 1,
+  "graph": {{
+    "9": {{
+      "class_type": "limner.Text",
+      "inputs": {{
+        "value": {json.dumps(words, ensure_ascii=False)}
+      }}
+    }},
+    "10": {{"class_type": "limner.Sample", "inputs": {{"seed": 9007199254740991}}}}
+  }}
+}}
+"""
     )

@@ -55,7 +55,7 @@ def write(path: Path, nodes: dict[str, Any], **rest: Any) -> Path:
 def unet(path: Path, latent: LatentFormat = LATENT, **sampling: Any) -> Path:
     """Write a UNet."""
     torch.manual_seed(0)
-    described = Sampling(**{"prediction": "v", "timesteps": 100, **sampling})
+    described = Sampling(**{"prediction": "v", "timesteps": 100, "beta_start": 0.0085, "beta_end": 0.12, **sampling})
     save_network(path, UNet(UNET), {"kind": "unet", "config": UNET, "sampling": described, "latent": latent})
     return path
 

@@ -1,0 +1,180 @@
+"""Where files lie below the base directory, what is offered of them, and what stands for them in keys."""
+
+import os
+import threading
+
+import pytest
+from limner.core import folders as module
+from limner.core.digests import Digests
+from limner.core.errors import ImageFileError, ModelFileError, ModelMissing, UsageError
+from limner.core.folders import DEFAULT_ENCODER, DEFAULT_MODEL, SHIPPED, Folders, default_base
+from limner.core.plan import Fingerprint
+from limner.core.schema import InputFile, ModelFile
+
+UNET = ModelFile("unet")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return Folders.at(tmp_path / "base")
+
+
+def put(path, content="x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_looking_makes_nothing(folders):
+    assert [*folders.choices(UNET), *folders.choices(InputFile())] == []
+    assert not folders.base.exists()
+
+
+def test_the_platform_says_where_a_users_data_lie(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_base().name == "limner"
+
+
+def test_models_are_offered_by_their_names_below_their_folder(folders):
+    unet = folders.base / "models" / "unet"
+    for name in (
+        "b.safetensors",
+        "a/c.safetensors",
+        "whole/config.json",
+        "whole/x.safetensors",
+        "notes.txt",
+        "old.ckpt",
+        "whole2/model.json",
+    ):
+        put(unet / name)
+    assert folders.choices(UNET) == ["a/c.safetensors", "b.safetensors", "whole", "whole2"]
+    for name in folders.choices(UNET):
+        assert folders.model("unet", name) == unet / name
+
+
+def test_what_ships_is_offered_first(folders):
+    put(folders.base / "models" / "checkpoints" / "a.safetensors")
+    assert folders.choices(ModelFile("checkpoints")) == [DEFAULT_MODEL, "a.safetensors"]
+    assert folders.model("checkpoints", DEFAULT_MODEL) == SHIPPED
+    assert folders.choices(ModelFile("text_encoders")) == [DEFAULT_ENCODER]
+    assert folders.model("text_encoders", DEFAULT_ENCODER).parent == SHIPPED
+
+
+def test_pictures_are_offered_from_the_folder_input(folders):
+    for name in ("b.png", "a/c.JPG", "d.webp", "notes.txt", ".0123.tmp.png", "e.gif", "e.jpeg"):
+        put(folders.inputs / name)
+    assert folders.choices(InputFile()) == ["a/c.JPG", "b.png", "d.webp", "e.jpeg"]
+    assert folders.input("a/c.JPG") == folders.inputs / "a" / "c.JPG"
+
+
+def test_what_is_not_there_is_named_with_what_is(folders):
+    put(folders.base / "models" / "unet" / "a.safetensors")
+    with pytest.raises(ModelMissing, match=r"there is no 'b.safetensors' in .*unet; there are: a.safetensors"):
+        folders.model("unet", "b.safetensors")
+    with pytest.raises(UsageError, match=r"there is no picture 'b\.png'"):
+        folders.input("b.png")
+
+
+@pytest.mark.parametrize("name", ["../unet/a.safetensors", "/etc/passwd", "", "..", "nul", "a\x00", "x" * 5000])
+def test_a_name_never_leads_out(folders, name):
+    put(folders.base / "models" / "unet" / "a.safetensors")
+    for look in (lambda: folders.model("vae", name), lambda: folders.input(name)):
+        with pytest.raises(UsageError, match="is no file name"):
+            look()
+
+
+def test_links_that_lead_out_are_neither_offered_nor_followed(folders, tmp_path):
+    outside = put(tmp_path / "outside" / "a.safetensors")
+    put(tmp_path / "outside" / "a.png")
+    unet = folders.base / "models" / "unet"
+    inside = put(unet / "b.safetensors")
+    (unet / "link.safetensors").symlink_to(outside)
+    (unet / "folder").symlink_to(tmp_path / "outside")
+    (unet / "again").symlink_to(unet)
+    (unet / "itself").symlink_to("itself")
+    (unet / "same.safetensors").symlink_to(inside)
+    folders.inputs.mkdir()
+    (folders.inputs / "a.png").symlink_to(tmp_path / "outside" / "a.png")
+    assert folders.choices(UNET) == ["b.safetensors", "same.safetensors"]
+    assert folders.choices(InputFile()) == []
+    for look in (lambda: folders.model("unet", "link.safetensors"), lambda: folders.input("a.png")):
+        with pytest.raises(UsageError, match="leads out of"):
+            look()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_is_neither_offered_nor_waited_for(folders):
+    for path in (folders.base / "models" / "unet" / "a.safetensors", folders.inputs / "a.png"):
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+    assert [*folders.choices(UNET), *folders.choices(InputFile())] == []
+    with pytest.raises(ModelMissing):
+        folders.model("unet", "a.safetensors")
+    with pytest.raises(UsageError):
+        folders.input("a.png")
+
+
+def test_a_folder_that_cannot_be_looked_into_offers_nothing(folders, monkeypatch):
+    put(folders.base / "models" / "unet" / "a.safetensors")
+    closed = folders.base / "models" / "unet" / "closed"
+    closed.mkdir()
+    iterdir = type(closed).iterdir
+
+    def refuse(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(type(closed), "iterdir", refuse)
+    assert folders.choices(UNET) == ["a.safetensors"]
+
+
+# ------------------------------------------------------------------------------------------------- fingerprints
+
+
+def test_a_small_file_stands_in_a_key_by_its_content(folders):
+    path = put(folders.inputs / "a.png", "one")
+    before = folders.fingerprint(InputFile(), "a.png")
+    assert before.settled
+    assert before.text == folders.digest(path)
+    put(path, "two!")
+    assert folders.fingerprint(InputFile(), "a.png") != before
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "whole"])
+def test_a_large_model_has_a_stand_in_until_its_hash_is_there(folders, monkeypatch, name):
+    monkeypatch.setattr(module, "BACKGROUND", 3)
+    unet = folders.base / "models" / "unet"
+    put(unet / "a.safetensors", "four")
+    put(unet / "whole" / "config.json", "{}")
+    put(unet / "whole" / "x.safetensors", "weights")
+    before = folders.fingerprint(UNET, name)
+    assert not before.settled
+    after = folders.content(before.text)
+    assert after == Fingerprint(folders.digest(unet / name))
+    assert folders.fingerprint(UNET, name) == after
+    assert Folders.at(folders.base).fingerprint(UNET, name) == after, "another process knows it at once"
+
+
+def test_a_large_model_that_changes_before_its_hash_is_there_is_not_mistaken_for_what_it_was(folders, monkeypatch):
+    monkeypatch.setattr(module, "BACKGROUND", 3)
+    path = put(folders.base / "models" / "unet" / "a.safetensors", "four")
+    gate = threading.Event()
+    folders.digests._pool.submit(gate.wait, 10)
+    before = folders.fingerprint(UNET, "a.safetensors")
+    put(path, "another")
+    gate.set()
+    assert folders.content(before.text) is None
+
+
+@pytest.mark.parametrize(("hint", "kind"), [(UNET, ModelFileError), (InputFile(), ImageFileError)])
+def test_a_file_that_cannot_be_read_is_an_error_of_ours(folders, monkeypatch, hint, kind):
+    put(folders.base / "models" / "unet" / "a.safetensors")
+    put(folders.inputs / "a.safetensors")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Digests, "of", refuse)
+    with pytest.raises(kind, match="cannot be read: permission denied"):
+        folders.fingerprint(hint, "a.safetensors")
