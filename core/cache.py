@@ -33,6 +33,7 @@ class Cache:
         self._kept: dict[str, _Kept] = {}
         self._bytes = 0
         self._clock = 0.0  # the score of the last one dropped: what is used now scores above it
+        self._begun: dict[str, object] = {}  # keys of what is being made, and by whom
         self._lock = threading.RLock()
 
     def where(self, step: Step) -> str | None:
@@ -68,6 +69,19 @@ class Cache:
         worth = shown or seconds > WRITE_START + 2 * room / WRITE_SPEED or (step.node.wants_context and room <= SMALL)
         if worth and self.store is not None and step.stored_key is not None:
             self.store.put(step.stored_key, outputs, seconds)
+
+    def begin(self, step: Step, maker: object) -> bool:
+        """Whether `maker` may make the result of `step`; False while another one does, whose result will do."""
+        with self._lock:
+            return not step.cached or self._begun.setdefault(step.key, maker) is maker
+
+    def release(self, maker: object, step: Step | None = None) -> None:
+        """`maker` has made `step`, or without one: has given up all that it began."""
+        with self._lock:
+            keys = tuple(self._begun) if step is None else (step.key,)
+            for key in keys:
+                if self._begun.get(key) is maker:
+                    del self._begun[key]
 
     def rekey(self, old: Step, new: Step) -> None:
         """`new` is `old`, now that its files are known by their content: it has the same result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -26,16 +27,19 @@ Answers = list[Tensor] | Exception | None  # None: the run has not begun
 
 
 BATCH = 64  # images of one forward pass
+PAUSE = 0.002  # seconds
 
 
 def drive(runs: Sequence[Run], networks: Residency, *, batch: int = BATCH) -> Iterator[tuple[int, Event]]:
     """Every event of every run, with the run's number.  `batch` bounds the images of one forward pass.
 
-    A run that is stopped, or whose call fails, is told so inside the node that asked; the others go on.
+    A run that is stopped, or whose call fails, is told so inside the node that asked; the others go on.  What several
+    runs need is made by one of them: those that wait for it yield no calls, and are asked again in the next round.
     """
     answers: Mapping[int, Answers] = dict.fromkeys(range(len(runs)))
     while answers:
         waiting: list[tuple[int, Call]] = []
+        idle: list[int] = []
         for k, answer in answers.items():
             run = runs[k]
             said = _resume(run, Interrupted("stopped") if answer is not None and run.stopping else answer)
@@ -43,7 +47,11 @@ def drive(runs: Sequence[Run], networks: Residency, *, batch: int = BATCH) -> It
                 yield k, said
                 said = _resume(run, None)
             waiting += [(k, call) for call in said or ()]
-        answers = _answered(waiting, networks, batch)
+            if said == []:
+                idle.append(k)
+        if idle and not waiting:
+            time.sleep(PAUSE)  # the maker is driven by another thread
+        answers = _answered(waiting, networks, batch) | dict.fromkeys(idle)
 
 
 def alone(work: Work[T], networks: Residency) -> T:

@@ -158,6 +158,14 @@ class _Done(dict[str, Outputs]):
 
 
 def _work(run: Run) -> Working:
+    """Evaluate the targets, and let go of what was begun for others to do."""
+    try:
+        yield from _evaluated(run)
+    finally:
+        run.cache.release(run)
+
+
+def _evaluated(run: Run) -> Working:
     """Evaluate the targets on demand, with a stack of our own: ten thousand nodes in a chain are fine.
 
     A result is held only until the last step that takes it has run; the cache may hold it longer.
@@ -182,6 +190,9 @@ def _work(run: Run) -> Working:
             if (missing := _missing(frame, done)) is not None:
                 stack.append(_Frame(plan.steps[missing]))
                 continue
+            if _waits(run, frame):
+                yield []  # no calls now
+                continue
             result = yield from _guarded(run, frame, done, shown=step.id in shown)
             if isinstance(result, Failed | Stopped):
                 yield result
@@ -189,6 +200,7 @@ def _work(run: Run) -> Working:
             if isinstance(result, Need):
                 frame.need = result.input
                 continue
+            run.cache.release(run, step)
             outputs, files = result
             done[step.id] = outputs
             for text in frame.warnings:
@@ -267,6 +279,13 @@ def _advanced(
 
 def _cached(run: Run, step: Step) -> Outputs | None:
     return run.cache.get(step) if step.cached and step.id not in run.forced else None
+
+
+def _waits(run: Run, frame: _Frame) -> bool:
+    """Whether another run is making this very result, so that there is nothing to do but wait for it."""
+    if frame.work is not None or run.stopping or frame.step.id in run.forced:
+        return False
+    return not run.cache.begin(frame.step, run)
 
 
 def _missing(frame: _Frame, done: dict[str, Outputs]) -> str | None:

@@ -32,14 +32,20 @@ def run(options: argparse.Namespace) -> int:
     """Run every variant, print what was delivered, and end with a summary."""
     if options.dry_run:
         return explain(options)
-    report = Report()
+    began = time.perf_counter()
+    records: list[Record] = []
+    error: BaseException | None = None
     with show(options) as shown:
         try:
-            _run(options, report, shown)
-        except (LimnerError, KeyboardInterrupt) as error:
-            report.error = error
-    shown.done(report.summary())
-    return failure.told(report.error, report.node) if report.error else 0
+            _run(options, records, shown)
+        except (LimnerError, KeyboardInterrupt) as raised:
+            error = raised
+    broken = next((record for record in records if record.error is not None), None)
+    if broken is not None:
+        error = error or broken.error
+    node = broken.node if broken else ""
+    shown.done(_summary(records, error, node, time.perf_counter() - began))
+    return failure.told(error, node) if error else 0
 
 
 @dataclass(slots=True)
@@ -76,42 +82,7 @@ class Record:
             self.cached = [node_id for node_id in self.run.plan.steps if node_id not in self.executed]
 
 
-@dataclass(slots=True)
-class Report:
-    """What the runs of one command have done so far.  A node of several runs is named once."""
-
-    files: list[str] = field(default_factory=list)
-    executed: dict[str, None] = field(default_factory=dict)
-    cached: dict[str, None] = field(default_factory=dict)
-    error: BaseException | None = None
-    node: str = ""  # that failed
-    began: float = field(default_factory=time.perf_counter)
-
-    def add(self, record: Record) -> None:
-        """Count a run in."""
-        self.files += record.files
-        self.executed |= dict.fromkeys(record.executed)
-        self.cached |= dict.fromkeys(record.cached)
-        if self.error is None:
-            self.error, self.node = record.error, record.node
-
-    def summary(self) -> dict[str, Any]:
-        """The last object of --json."""
-        found: dict[str, Any] = {
-            "event": "done",
-            "status": failure.code(self.error) if self.error else "ok",
-            "outputs": self.files,
-            "executed": list(self.executed),
-            "cached": list(self.cached),
-            "seconds": round(time.perf_counter() - self.began, 3),
-        }
-        if self.error is not None:
-            message = failure.sentence(self.error)
-            found["error"] = {"code": failure.code(self.error), "message": message, "node": self.node}
-        return found
-
-
-def _run(options: argparse.Namespace, report: Report, shown: Show) -> None:
+def _run(options: argparse.Namespace, done: list[Record], shown: Show) -> None:
     """Drive the variants, some at a time; ends after the first lot that has an error."""
     limit = Limit(options.timeout)
     here = _host(options)
@@ -130,18 +101,32 @@ def _run(options: argparse.Namespace, report: Report, shown: Show) -> None:
         ]
         for record in records:
             shown.begin(record.number, record.variant.made)
-        with limit.on([record.run for record in records]):
+        with limit.on([record.run for record in records], shown):
             for k, event in here.drive([record.run for record in records]):
                 records[k].take(event)
                 shown.event(records[k].number, event)
+        done += records
         for record in records:
             record.end()
-            report.add(record)
             _write(here, record)
-        if limit.reached and report.error is not None:
-            raise TimeLimit(f"gave up after {options.timeout:g} s")
-        if report.error is not None:
+        if any(record.error is not None for record in records):
+            if limit.reached:
+                raise TimeLimit(f"gave up after {options.timeout:g} s")
             return
+
+
+def _summary(records: Sequence[Record], error: BaseException | None, node: str, seconds: float) -> dict[str, Any]:
+    """The last object of --json.  A node of several runs is named once."""
+    found = {
+        "event": "done",
+        "status": failure.code(error) if error else "ok",
+        "outputs": [path for record in records for path in record.files],
+        "executed": list(dict.fromkeys(node_id for record in records for node_id in record.executed)),
+        "cached": list(dict.fromkeys(node_id for record in records for node_id in record.cached)),
+        "seconds": round(seconds, 3),
+    }
+    failed = {"code": failure.code(error), "message": failure.sentence(error), "node": node} if error else None
+    return found | ({"error": failed} if failed else {})
 
 
 def _fresh(document: workflow.Document) -> workflow.Document:
@@ -173,13 +158,14 @@ class Limit:
         self._until = None if seconds is None else time.monotonic() + seconds
 
     @contextmanager
-    def on(self, runs: Sequence[Run]) -> Iterator[None]:
+    def on(self, runs: Sequence[Run], shown: Show) -> Iterator[None]:
         """Watch over `runs` while they are driven."""
 
         def signalled(_: int, __: FrameType | None) -> None:
             if all(run.stopping for run in runs):
                 raise KeyboardInterrupt
             _stop(runs)
+            shown.stopping()
 
         before = {sign: signal.signal(sign, signalled) for sign in (signal.SIGINT, signal.SIGTERM)}
         timer = self._timer(runs)

@@ -57,8 +57,8 @@ def variants(document: Document, host: Host, options: argparse.Namespace) -> lis
     for values in itertools.product(*(change.values for change in changes)):
         made = {place: value for change, value in zip(changes, values, strict=True) for place in change.places}
         told = drawn | {f"{node_id}.{name}": value for (node_id, name), value in made.items()}
-        changed = _changed(nodes, made)
-        found.append(Variant(told, _written(document, made, changed), changed))
+        written = _written(document, made, nodes)
+        found.append(Variant(told, written, host.lowered(written)))
     return found
 
 
@@ -195,18 +195,11 @@ def _place(key: str, nodes: Graph, registry: Registry) -> tuple[Place, Input]:
     return (found[0], spec.name), spec
 
 
-def _changed(nodes: Graph, values: Mapping[Place, Any]) -> Graph:
-    found = dict(nodes)
-    for (node_id, name), value in values.items():
-        found[node_id] = replace(found[node_id], inputs={**found[node_id].inputs, name: value})
-    return found
-
-
 def _written(document: Document, values: Mapping[Place, Any], nodes: Graph) -> Document:
     """The document with `values` in it.  An instance of a definition has no place for them: it is opened."""
+    if not all(node_id in document.graph for node_id, _ in values):
+        document = Document(api(nodes), requires=document.requires)
     graph = dict(document.graph)
-    if not all(node_id in graph for node_id, _ in values):
-        return Document(api(nodes), requires=document.requires)
     for (node_id, name), value in values.items():
         graph[node_id] = {**graph[node_id], "inputs": {**graph[node_id].get("inputs", {}), name: value}}
     return replace(document, graph=graph)

@@ -41,6 +41,9 @@ class Show:
     def network(self, event: object) -> None:
         """A network was loaded or unloaded."""
 
+    def stopping(self) -> None:
+        """Somebody has pressed Ctrl-C."""
+
     def done(self, summary: dict[str, Any]) -> None:
         """All runs have ended."""
 
@@ -62,6 +65,9 @@ class Lines(Show):
 
     def network(self, event: object) -> None:
         self._say(_network(event))
+
+    def stopping(self) -> None:
+        self._say("stopping; Ctrl-C once more ends at once")
 
     def done(self, summary: dict[str, Any]) -> None:
         if summary["executed"] or summary["cached"]:

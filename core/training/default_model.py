@@ -66,7 +66,7 @@ class Settings:
     latent: LatentFormat = field(default_factory=lambda: LatentFormat(channels=16, downscale=8))
     use: Use = field(default_factory=Use)
     lesson: Lesson = field(default_factory=Lesson)
-    plan: loop.Plan = field(default_factory=lambda: loop.Plan(steps=7000, rate=8e-4, ema=0.999, save_every=250))
+    plan: loop.Plan = field(default_factory=lambda: loop.Plan(steps=6400, rate=8e-4, ema=0.999, save_every=250))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ def test_a_result_that_is_needed_again_is_made_again_if_only_what_is_above_it_is
 
 
 def test_several_targets_are_run_one_after_the_other_and_share_what_they_need():
-    assert ran(summing(1, 2), None, "y", "sum", "x") == ["y", "x", "sum"]
+    for cache in (Cache(), Cache(0)):
+        assert ran(summing(1, 2), cache, "y", "sum", "x") == ["y", "x", "sum"]
 
 
 def test_an_output_node_delivers_each_time():
