@@ -37,21 +37,25 @@ def drive(runs: Sequence[Run], networks: Residency, *, batch: int = BATCH) -> It
     runs need is made by one of them: those that wait for it yield no calls, and are asked again in the next round.
     """
     answers: Mapping[int, Answers] = dict.fromkeys(range(len(runs)))
-    while answers:
-        waiting: list[tuple[int, Call]] = []
-        idle: list[int] = []
-        for k, answer in answers.items():
-            run = runs[k]
-            said = _resume(run, Interrupted("stopped") if answer is not None and run.stopping else answer)
-            while isinstance(said, Event):
-                yield k, said
-                said = _resume(run, None)
-            waiting += [(k, call) for call in said or ()]
-            if said == []:
-                idle.append(k)
-        if idle and not waiting:
-            time.sleep(PAUSE)  # the maker is driven by another thread
-        answers = _answered(waiting, networks, batch) | dict.fromkeys(idle)
+    try:
+        while answers:
+            waiting: list[tuple[int, Call]] = []
+            idle: list[int] = []
+            for k, answer in answers.items():
+                run = runs[k]
+                said = _resume(run, Interrupted("stopped") if answer is not None and run.stopping else answer)
+                while isinstance(said, Event):
+                    yield k, said
+                    said = _resume(run, None)
+                waiting += [(k, call) for call in said or ()]
+                if said == []:
+                    idle.append(k)
+            if idle and not waiting:
+                time.sleep(PAUSE)  # the maker is driven by another thread
+            answers = _answered(waiting, networks, batch) | dict.fromkeys(idle)
+    finally:
+        for run in runs:
+            run.work.close()  # whoever stops listening ends them: no other run waits for what they began
 
 
 def alone(work: Work[T], networks: Residency) -> T:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid workflow or missing model
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than a prompt
     try:
         options = parser().parse_args(arguments)
         code: int = options.act(options)
@@ -163,4 +167,6 @@ def _overrides(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="numbers and choices may be several, as 1..8 or 5,7.5: the product is run",
     )  # fmt: skip
-    group.add_argument("--set-file", action="append", default=[], metavar="KEY=PATH", help="the text of a file")
+    group.add_argument(
+        "--set-file", action="append", default=[], metavar="KEY=PATH", help="a file's text, or a picture"
+    )

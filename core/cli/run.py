@@ -99,13 +99,13 @@ def _run(options: argparse.Namespace, done: list[Record], shown: Show) -> None:
             )
             for k, variant in enumerate(wanted[first : first + TOGETHER])
         ]
+        done += records
         for record in records:
             shown.begin(record.number, record.variant.made)
         with limit.on([record.run for record in records], shown):
             for k, event in here.drive([record.run for record in records]):
                 records[k].take(event)
                 shown.event(records[k].number, event)
-        done += records
         for record in records:
             record.end()
             _write(here, record)
@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace, done: list[Record], shown: Show) -> None:
 
 def _summary(records: Sequence[Record], error: BaseException | None, node: str, seconds: float) -> dict[str, Any]:
     """The last object of --json.  A node of several runs is named once."""
-    found = {
+    found: dict[str, Any] = {
         "event": "done",
         "status": failure.code(error) if error else "ok",
         "outputs": [path for record in records for path in record.files],
@@ -125,8 +125,9 @@ def _summary(records: Sequence[Record], error: BaseException | None, node: str, 
         "cached": list(dict.fromkeys(node_id for record in records for node_id in record.cached)),
         "seconds": round(seconds, 3),
     }
-    failed = {"code": failure.code(error), "message": failure.sentence(error), "node": node} if error else None
-    return found | ({"error": failed} if failed else {})
+    if error is not None:
+        found["error"] = {"code": failure.code(error), "message": failure.sentence(error), "node": node}
+    return found
 
 
 def _fresh(document: workflow.Document) -> workflow.Document:

@@ -10,13 +10,14 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..files import reason
+from ..files import reason, write
 from ..graph import BadValue, Graph, Link, coerced, near
-from ..schema import SEED_LIMIT, Choice, Input, Registry, Seed
+from ..schema import SEED_LIMIT, Choice, Input, InputFile, Registry, Seed
 from ..workflow import Api, Document, api, is_link
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def variants(document: Document, host: Host, options: argparse.Namespace) -> lis
     """What the options make of a workflow: the product of all values given, with the seeds drawn that are to be."""
     document, drawn = _drawn(document, host.registry)
     nodes = host.lowered(document)
-    changes = _settled(list(_changes(nodes, host.registry, options)))
+    changes = _settled(list(_changes(nodes, host, options)))
     if math.prod(len(change.values) for change in changes) > MOST_RUNS:
         raise UsageError(f"these settings make more than {MOST_RUNS} runs")
     found: list[Variant] = []
@@ -72,7 +73,8 @@ def size(text: str | None) -> int | None:
     return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
 
 
-def _changes(nodes: Graph, registry: Registry, options: argparse.Namespace) -> Iterator[Change]:
+def _changes(nodes: Graph, host: Host, options: argparse.Namespace) -> Iterator[Change]:
+    registry = host.registry
     if options.params is not None:
         for key, value in _params(options.params).items():
             place, spec = _place(key, nodes, registry)
@@ -97,7 +99,8 @@ def _changes(nodes: Graph, registry: Registry, options: argparse.Namespace) -> I
     for text in options.set_file:
         key, name = _halves(text, "--set-file")
         place, spec = _place(key, nodes, registry)
-        yield Change((place,), (_coerced(key, spec, _text(Path(name)).removesuffix("\n")),))
+        found = _copied(Path(name), host) if isinstance(spec.hint, InputFile) else _text(Path(name)).removesuffix("\n")
+        yield Change((place,), (_coerced(key, spec, found),))
 
 
 def _settled(changes: list[Change]) -> list[Change]:
@@ -222,10 +225,23 @@ def _halves(text: str, flag: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def _text(path: Path) -> str:
+def _copied(path: Path, host: Host) -> str:
+    """The name of a copy in the folder `input`, where nodes look for pictures: of its content, so made once."""
+    content = _bytes(path)
+    name = f"{path.stem}-{sha256(content).hexdigest()[:8]}{path.suffix}"
+    write(host.folders.inputs / name, content)
+    return name
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {reason(error)}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode()
     except UnicodeError:
         raise UsageError(f"{path} is not text in UTF-8") from None

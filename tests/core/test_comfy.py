@@ -87,7 +87,9 @@ def test_every_node_is_a_class_under_its_own_id(classes):
     assert (sample.RETURN_TYPES, sample.RETURN_NAMES) == (("LATENT",), ("latent",))
     assert (sample.FUNCTION, sample.CATEGORY, sample.OUTPUT_NODE) == ("run", "limner/sampling", False)
     assert sample.DESCRIPTION == "Turn noise into a latent image."
-    assert [name for name, kind in classes.items() if kind.OUTPUT_NODE] == ["limner.SaveImage", "limner.PreviewImage"]
+    saving = {name: kind for name, kind in classes.items() if kind.OUTPUT_NODE}
+    assert list(saving) == ["limner.SaveImage", "limner.PreviewImage"]
+    assert all(kind.INPUT_TYPES()["hidden"] == {"prompt": "PROMPT"} for kind in saving.values())
 
 
 def test_widgets_have_their_ranges_choices_defaults_and_tooltips(classes):
@@ -188,10 +190,10 @@ def test_masks_come_in_all_shapes_that_are_about(shape):
 @pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64), (1, 1, 64, 64), (3, 1, 64, 64), (2, 64, 64)])
 def test_a_mask_as_large_as_the_picture_comes_down_to_the_latent(shape):
     mask = torch.zeros(shape)
-    mask[..., :32] = 1
+    mask[..., :36] = 1
     found = wrapped({"samples": torch.zeros(3, 4, 8, 8), "noise_mask": mask}, "LATENT").noise_mask
     assert found.shape == (3, 1, 8, 8)
-    assert found[2, 0, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert found[2, 0, 0].tolist() == [1, 1, 1, 1, 0.5, 0, 0, 0]
 
 
 def test_what_is_not_plugged_in_stays_nothing():

@@ -92,6 +92,8 @@ def test_a_folder_hashes_to_what_its_files_are_called_and_hold(known, tmp_path):
         )
         assert known.of(folder(tmp_path / f"other {name[:3]}", **FILES | {name: "other"})) != one
     assert known.of(folder(tmp_path / "swapped", **FILES | {"config.json": "w", "model.safetensors": "{}"})) != one
+    renamed = {("vocabulary.txt" if k == "vocab.txt" else k): v for k, v in FILES.items()}
+    assert known.of(folder(tmp_path / "renamed", **renamed)) != one
     assert known.of(folder(tmp_path / "described", **FILES, **{"README.md": "x", ".gitattributes": "x"})) == one
 
 

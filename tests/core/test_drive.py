@@ -336,6 +336,23 @@ def test_a_stop_is_answered_before_the_next_pass_and_the_others_go_on():
     assert networks.passes == [8] * 8 + [4] * 12
 
 
+def test_a_node_that_tells_no_progress_is_stopped_between_its_calls():
+    def network(x, *arguments):
+        if len(networks.passes) == 3:
+            run.stop()
+        return gaussian(x, *arguments)
+
+    @node("test", name="Quiet", returns=Latent)
+    def quiet() -> Generator[list[Call], Any, Latent]:
+        while True:
+            yield [Call(model(), torch.zeros(1, 4, 8, 8), 1.0, text(1))]
+
+    networks = Networks(network)
+    run = run_of({"s": Instance(quiet.id, {})}, networks, {quiet.id: quiet})
+    assert ends([run], networks)[0] == Stopped("s")
+    assert len(networks.passes) == 3
+
+
 def test_a_run_that_is_stopped_while_its_call_is_computed_is_stopped_when_it_is_answered():
     def network(x, *arguments):
         if len(networks.passes) == 3:

@@ -447,6 +447,28 @@ def test_a_node_may_clean_up_when_it_is_stopped():
     assert calls == ["tidied"]
 
 
+@pytest.mark.parametrize("last", [Started, Moved, Failed])
+def test_a_run_that_nobody_listens_to_any_more_is_over_and_holds_up_no_other(last):
+    def fragile():
+        try:
+            yield Progress(1, 2)
+            raise ValueError
+        finally:
+            calls.append("tidied")
+
+    one = node("test", name="Fragile", returns=int)(fragile)
+    cache = Cache()
+    dropped, other = (a_run({"f": at("Fragile")}, cache, registry={one.id: one}) for _ in range(2))
+    for _, event in drive([dropped], None):
+        if isinstance(event, last):
+            break  # as where an error is raised, and kept
+    assert calls == ([] if last is Started else ["tidied"])
+    patience = threading.Timer(5, other.stop)
+    patience.start()
+    assert isinstance([e for _, e in drive([other], None)][-1], Failed)
+    patience.cancel()
+
+
 def test_stopping_from_inside_a_node_ends_the_run_and_keeps_nothing_of_it():
     def impatient():
         raise Interrupted

@@ -86,16 +86,6 @@ def test_a_result_put_twice_is_the_later_one_and_counts_once(full):
     assert full.info()["results"] == 2
 
 
-def test_another_process_has_it_too(full):
-    code = """
-        import sys
-        from pathlib import Path
-        from limner.core.store import Store
-        print(Store(Path(sys.argv[1])).get(sys.argv[2])[0].pixels[0, 0, 0, 0].item())
-    """
-    assert python(code, full.folder, KEY).communicate()[0] == b"0.25\n"
-
-
 def test_forgetting_leaves_no_file(full):
     full.remember("scope", {"a": {"key": 1}})
     full.clear()
@@ -257,9 +247,14 @@ def test_a_disk_that_takes_nothing_is_no_error_and_leaves_no_half_of_a_file(full
 
 
 def test_an_index_that_takes_nothing_leaves_no_file_that_nobody_knows(full, monkeypatch):
-    change = Index.change
-    monkeypatch.setattr(Index, "change", lambda index, query, *rows: "INSERT" not in query and change(index, query, *rows))
+    change, refused = Index.change, []
+
+    def refuse(index, query, *rows):
+        return refused.append(query) or False if "INSERT" in query else change(index, query, *rows)
+
+    monkeypatch.setattr(Index, "change", refuse)
     assert not full.put("c" * 32, picture(), 1.0)
+    assert len(refused) == 1
     assert len(list(full.folder.rglob("*.safetensors"))) == 2
 
 

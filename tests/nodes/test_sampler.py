@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from limner.core.diffusion import noise
 from limner.core.diffusion.samplers import SAMPLERS
 from limner.core.trees import mapped
 from limner.core.values import Latent, Mask, Progress, Seeds, Sigmas
@@ -168,6 +169,14 @@ def test_an_ancestral_sampler_with_eta_0_adds_no_noise(drawn):
     assert (usual - drawn(sampler="euler")).abs().max() > 0.01
 
 
+def test_the_noise_of_an_sde_is_one_path_however_many_steps_walk_along_it(drawn, model):
+    def walked(steps: int, seed: int):
+        return drawn(sampler="dpmpp_2m_sde", sigmas=schedule(model, "karras", steps), seed=seed)
+
+    coarse, fine, other = walked(30, 3), walked(60, 3), walked(60, 4)
+    assert (fine - coarse).pow(2).mean() < 0.002 * (fine - other).pow(2).mean()  # with new noise a step: 0.02
+
+
 def test_a_flow_model_is_drawn_with_its_own_levels(drawn, flow, words):
     guider = guide(flow, words.prompt, words.nothing, 2.0)
     done = drawn(guider=guider, sigmas=schedule(flow, "simple", 5), latent=empty_latent(flow, 32, 32))
@@ -190,6 +199,22 @@ def test_progress_counts_the_steps_and_shows_the_first_picture(guider, sigmas, m
     progress = [said for said in followed(work) if isinstance(said, Progress)]
     assert [(p.done, p.total) for p in progress] == [(k, 6) for k in range(1, 7)]
     assert all(p.preview.shape == (1, 4, 4, 4) for p in progress)
+
+
+def first(latent, guider, sigmas, context, **settings):
+    """The x that a network is shown first."""
+    work = sample(guider, sigmas, latent, seed=3, sampler="euler", context=context, **settings)
+    return next(work)[0].x
+
+
+def test_an_empty_latent_begins_with_all_the_noise_and_a_picture_with_its_own_in_it(guider, sigmas, model, context):
+    highest, drawn_noise = sigmas.values[0].item(), noise.start(3, (1, 4, 4, 4))
+    empty = first(empty_latent(model, 32, 32), guider, sigmas, context)
+    torch.testing.assert_close(empty, drawn_noise * (1 + highest**2) ** 0.5)
+    start = picture()
+    scaled = (start.samples - model.latent.shift) * model.latent.scale
+    torch.testing.assert_close(first(start, guider, sigmas, context), scaled + drawn_noise * highest)
+    torch.testing.assert_close(first(start, guider, sigmas, context, add_noise=False), scaled)
 
 
 @pytest.mark.parametrize(

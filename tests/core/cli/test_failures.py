@@ -339,6 +339,22 @@ def test_a_signal_ends_a_run_promptly_and_in_order(sign, limner, workflow, out, 
     assert not out.exists()
 
 
+def test_the_first_ctrl_c_says_what_it_does(limner, workflow, monkeypatch):
+    answer = drive.parameterisation.denoise
+
+    def pressed(*given):
+        signal.raise_signal(signal.SIGINT)
+        return answer(*given)
+
+    monkeypatch.setattr(drive.parameterisation, "denoise", pressed)
+    said = limner("run", workflow)
+    assert said.code == 130
+    *_, stopping, ran, stopped = said.err.splitlines()
+    assert stopping == "stopping; Ctrl-C once more ends at once"
+    assert ran.startswith("ran ")
+    assert stopped == "limner: stopped at sample"
+
+
 def test_a_second_ctrl_c_ends_at_once(limner, workflow, monkeypatch):
     def stubborn(*_):  # a pass through a network that takes long, and no notice
         for _ in range(2):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import tiny
@@ -36,6 +39,18 @@ def test_params_for_people_is_a_table(limner, workflow):
     found = columns(limner("params", workflow).out)
     assert ["sample.seed", "INT", "1", "0..9007199254740991"] in found
     assert ["prompt.value", "STRING", '"a', "red", "apple,", "3d", 'style"'] in found
+
+
+def test_a_terminal_that_knows_few_letters_is_told_what_it_can_show(base, tmp_path):
+    file = tiny.write(tmp_path / "x.json", tiny.text_to_image(prompt__value="ein grüner 🐸"))
+    said = subprocess.run(
+        [sys.executable, "-m", "limner", "params", file],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert r'"ein gr\xfcner \U0001f438"' in said.stdout
 
 
 def test_validate_says_what_can_run_and_what_cannot(limner, workflow, tmp_path):

@@ -150,6 +150,21 @@ def test_a_picture_is_a_workflow_that_draws_the_same_picture(limner, workflow, o
     assert Path(again).read_bytes() == Path(picture).read_bytes()
 
 
+def test_a_picture_of_ones_own_is_worked_on(limner, base, out, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (9, 7), (0, 0, 255)).save(tmp_path / "mine.webp", lossless=True)
+    nodes = {
+        "load": {"class_type": "limner.LoadImage", "inputs": {"name": "none.png"}},
+        "save": {"class_type": "limner.SaveImage", "inputs": {"image": ["load", 0]}},
+    }
+    file = tiny.write(tmp_path / "copy.json", nodes)
+    assert limner("run", file, "--out", out).code == 3
+    (path,) = limner("run", file, "--out", out, "--set-file", f"load.name={tmp_path}/mine.webp").out.split()
+    assert pictures.load(Path(path))[0].shape == (1, 7, 9, 3)
+    assert list(record(path)["run"]["files"]) == [f"input/{record(path)['graph']['load']['inputs']['name']}"]
+
+
 def test_a_webp_that_carries_a_workflow_is_run(limner, workflow, out, tmp_path):
     from PIL import Image
 
@@ -299,10 +314,12 @@ def test_one_run_that_fails_leaves_the_pictures_of_those_beside_it(limner, workf
     assert len(said.done["outputs"]) == 2
 
 
-@pytest.mark.parametrize("budget", ["1B", "800MB", "6gb", "1.5 GiB"])
-def test_a_budget_of_memory_changes_no_picture(limner, workflow, out, budget):
+@pytest.mark.parametrize(("budget", "unloaded"), [("1B", 2), ("0.2 MB", 2), ("800MB", 0), ("1.5 GiB", 0)])
+def test_a_budget_of_memory_unloads_networks_and_changes_no_picture(budget, unloaded, limner, workflow, out):
     (free,) = limner("run", workflow, "--out", out).out.split()
-    (tight,) = limner("run", workflow, "--out", out, "--no-cache", "--vram-budget", budget).out.split()
+    said = limner("run", workflow, "--out", out, "--no-cache", "--vram-budget", budget, "--json")
+    assert len([o for o in said.objects if o["event"] == "unloaded"]) == unloaded
+    (tight,) = said.done["outputs"]
     assert Path(tight).read_bytes() == Path(free).read_bytes()
 
 

@@ -123,6 +123,16 @@ def test_a_text_may_come_from_a_file(made, tmp_path):
     assert one(made("--set-file", f"prompt.value={file}")) == {"prompt.value": "a cat,\nasleep = content"}
 
 
+def test_a_picture_is_copied_to_where_nodes_look_for_pictures(made, tmp_path):
+    nodes = {"load": {"class_type": "limner.LoadImage", "inputs": {"name": "none.png"}}}
+    (tmp_path / "photo.png").write_bytes(b"a picture")
+    found = [one(made("--set-file", f"load.name={tmp_path}/photo.png", nodes=nodes)) for _ in range(2)]
+    assert found[0] == found[1]
+    (copy,) = (tmp_path / "input").iterdir()
+    assert {"load.name": copy.name} == found[0]
+    assert copy.read_bytes() == b"a picture"
+
+
 def test_params_come_from_a_file_and_a_list_runs_each_of_its_values(made, tmp_path):
     file = tmp_path / "params.json"
     file.write_text(json.dumps({"prompt.value": ["a, b", "c"], "Sample.seed": 4, "guide.scale": 2}))
