@@ -27,7 +27,7 @@ test-all: .venv/dev ## what takes long as well
 lint: .venv/dev .typing/limner ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy .typing/limner/core .typing/limner/nodes .typing/limner/__init__.py
+	.venv/bin/mypy .typing/limner/core .typing/limner/nodes .typing/limner/__init__.py .typing/limner/__main__.py
 
 format: .venv/dev ## ruff, mending what it can
 	.venv/bin/ruff check --fix .

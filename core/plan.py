@@ -119,7 +119,7 @@ def _keyed(  # noqa: PLR0913 - everything that a key is made of
         if isinstance(value, Link):
             above = steps[value.node]
             settled &= above.settled
-            cached &= above.cached
+            cached &= above.cached and not isinstance(spec.hint, ModelFile | InputFile)  # which file is not known yet
             recipe[spec.name] = ["from", above.key, value.output]
             stored[spec.name] = ["from", above.stored_key, value.output]
             if above.stored_key is None:

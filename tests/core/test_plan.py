@@ -207,6 +207,12 @@ def test_a_model_under_another_name_is_the_same_on_disk_but_not_in_memory_where_
     assert one.key != two.key
 
 
+def test_what_names_a_file_by_a_link_is_never_kept_nor_what_is_made_of_it():
+    graph = {"name": at("Number", value=1), "p": at("Picture", name=Link("name", 0)), "q": at("Add", a=Link("p", 0))}
+    planned = plan(graph, NODES, ["q"], contents(a="cat"), lambda _: "salt")
+    assert {i: s.cached for i, s in planned.steps.items()} == {"name": True, "p": False, "q": False}
+
+
 def test_a_host_without_files_goes_by_their_names():
     assert key(at("Picture", name="a")) != key(at("Picture", name="b"))
     assert key(at("Picture", name="a")) != key(at("Load", name="a"))

@@ -324,3 +324,8 @@ def test_a_file_reads_well():
 }}
 """
     )
+
+
+def test_a_file_that_never_ends_is_refused_for_its_size():
+    with pytest.raises(WorkflowError, match="larger than 64 MB"):
+        workflow.read(Path("/dev/zero"))
