@@ -56,19 +56,23 @@ class Cache:
             self._keep(step.key, outputs, WRITE_START)
         return outputs
 
-    def put(self, step: Step, outputs: Outputs, seconds: float, *, shown: bool = False) -> None:
+    def put(self, step: Step, outputs: Outputs, seconds: float, *, shown: bool = False) -> bool:
         """Keep what `step` returned.  On disk if it is plain and worth more than it costs there, or is `shown`:
 
         the picture that an output node delivers is always stored, so that going back to it executes nothing else.
+        Returns False, and keeps nothing, where there are NaN or infinities in it.
         """
-        if not step.cached or not finite(outputs):
-            return
+        if not finite(outputs):
+            return False
+        if not step.cached:
+            return True
         outputs = mapped(outputs, lambda tensor: tensor.cpu())  # what is kept takes no room on the device
         self._keep(step.key, outputs, seconds, shown=shown)
         room = size(outputs)
         worth = shown or seconds > WRITE_START + 2 * room / WRITE_SPEED or (step.node.wants_context and room <= SMALL)
         if worth and self.store is not None and step.stored_key is not None:
             self.store.put(step.stored_key, outputs, seconds)
+        return True
 
     def begin(self, step: Step, maker: object) -> bool:
         """Whether `maker` may make the result of `step`; False while another one does, whose result will do."""

@@ -64,7 +64,7 @@ class Folders:
         shipped = _shipped(folder)
         if name in shipped:
             return shipped[name]
-        path = safe_join(self.base / "models" / folder, name)
+        path = safe_join(self.base / "models" / folder, name, links=True)
         if not path.is_file() and not path.is_dir():
             offered = ", ".join(self.choices(ModelFile(folder)))
             raise ModelMissing(f"there is no {name!r} in {path.parent}; there are: {offered}")
@@ -114,15 +114,22 @@ def _shipped(folder: str) -> dict[str, Path]:
 
 
 def _models(root: Path) -> list[str]:
-    """Safetensors files and folders of them, by their names below `root`; a model's folder is not looked into."""
+    """Safetensors files and folders of them, by their names below `root`; a model's folder is not looked into.
+
+    Links are followed: people keep their models elsewhere.  No folder is looked into twice.
+    """
     found: list[str] = []
+    seen: set[Path] = set()
     waiting = [root]
     while waiting:
-        for path in _entries(waiting.pop()):
-            if not _inside(path, root):
-                continue
+        folder = waiting.pop()
+        real = folder.resolve()
+        if real in seen:
+            continue
+        seen.add(real)
+        for path in _entries(folder):
             if path.is_dir() and not any((path / name).exists() for name in ("config.json", "model.json")):
-                waiting += [] if path.is_symlink() else [path]
+                waiting.append(path)
             elif path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
                 found.append(path.relative_to(root).as_posix())
     return sorted(found)

@@ -231,7 +231,9 @@ def _guarded(
             if isinstance(result, Need):
                 return result
         outputs, files = _outputs(step, result)
-        run.cache.put(step, outputs, frame.seconds, shown=shown)  # here a device tells of what failed on it before
+        sound = run.cache.put(step, outputs, frame.seconds, shown=shown)  # here a device tells of what failed before
+        if not sound:
+            frame.warnings.append("its result has values that are no numbers (NaN or infinite); it is not kept")
         return outputs, files
     except Interrupted:
         return Stopped(step.id)

@@ -83,7 +83,7 @@ def test_a_name_never_leads_out(folders, name):
             look()
 
 
-def test_links_that_lead_out_are_neither_offered_nor_followed(folders, tmp_path):
+def test_links_are_followed_to_models_and_not_to_pictures(folders, tmp_path):
     outside = put(tmp_path / "outside" / "a.safetensors")
     put(tmp_path / "outside" / "a.png")
     unet = folders.base / "models" / "unet"
@@ -95,11 +95,12 @@ def test_links_that_lead_out_are_neither_offered_nor_followed(folders, tmp_path)
     (unet / "same.safetensors").symlink_to(inside)
     folders.inputs.mkdir()
     (folders.inputs / "a.png").symlink_to(tmp_path / "outside" / "a.png")
-    assert folders.choices(UNET) == ["b.safetensors", "same.safetensors"]
+    names = ["b.safetensors", "folder/a.safetensors", "link.safetensors", "same.safetensors"]
+    assert folders.choices(UNET) == names
+    assert all(folders.model("unet", name).is_file() for name in names)
     assert folders.choices(InputFile()) == []
-    for look in (lambda: folders.model("unet", "link.safetensors"), lambda: folders.input("a.png")):
-        with pytest.raises(UsageError, match="leads out of"):
-            look()
+    with pytest.raises(UsageError, match="leads out of"):
+        folders.input("a.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")

@@ -635,3 +635,18 @@ def test_results_go_when_their_last_consumer_has_run_and_the_cache_does_not_hold
         [False, False, True],  # c alone, which d takes
         [False, False, False, True],
     ]
+
+
+def test_a_result_with_nan_is_handed_on_and_told_of():
+    @node("test", name="Blank")
+    def blank() -> Image:
+        return Image(torch.full((1, 2, 2, 3), float("nan")))
+
+    planned = plan({"b": Instance(blank.id, {})}, {blank.id: blank}, ["b"])
+    cache = Cache()
+    events = [e for _, e in drive([Run(planned, cache, Context(None, None, Path(), Path()))], None)]
+    assert [e.text for e in events if isinstance(e, Warned)] == [
+        "its result has values that are no numbers (NaN or infinite); it is not kept"
+    ]
+    assert isinstance(events[-1], Finished)
+    assert cache.where(planned.steps["b"]) is None
