@@ -69,7 +69,7 @@ def main() -> None:
     print("| work | Limner | peer | ratio | peer is |\n|---|---|---|---|---|")
     for row in rows:
         theirs = "" if row.theirs is None else f"{row.theirs:.4g} {row.unit}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2g}"
         print(f"| {row.name} | {row.ours:.4g} {row.unit} | {theirs} | {ratio} | {row.peer} |")
     if given.json:
         figures = {"machine": machine(), "pairs": given.pairs, "rows": [asdict(row) for row in rows]}
