@@ -1,4 +1,6 @@
-"""What all tests share: one thread, so that they take the same time beside other work."""
+"""What all tests share: one thread, so that they take the same time beside other work, and a Ctrl-C that is heard."""
+
+import signal
 
 import pytest
 
@@ -8,6 +10,14 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """A shell has what it starts in the background ignore Ctrl-C, and what that starts in its turn."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
