@@ -37,6 +37,7 @@ REQUIRED: Any = inspect.Parameter.empty
 WIDGETS = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
 ANY_WIRE = "*"
 NAMESPACE = "limner"
+ACRONYMS = {"Unet": "UNet", "Vae": "VAE"}
 SEED_LIMIT = 2**53 - 1  # the largest whole number that JavaScript holds exactly
 
 
@@ -149,7 +150,8 @@ class Node(Generic[P, R_co]):
     @property
     def title(self) -> str:
         """What people call it: "Encode text"."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).capitalize()
+        first, *words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).split()
+        return " ".join([first, *(ACRONYMS.get(word, word.lower()) for word in words)])
 
     @property
     def doc(self) -> str:
