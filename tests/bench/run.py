@@ -92,7 +92,7 @@ def executor(pairs: int) -> list[Row]:
         "plan a graph, a node": lambda: plan(chain, registry, ["9999"]),
         "run a graph that does nothing, a node": lambda: run_chain(plan(chain, registry, ["9999"])),
     }
-    return [Row(name, measured(act, pairs) / len(chain) * 1e6, None, None, "", "us") for name, act in work.items()]
+    return [Row(name, measured(act, pairs) / len(chain) * 1e6, None, None, "", "µs") for name, act in work.items()]
 
 
 def run_chain(planned: Any) -> None:
