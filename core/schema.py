@@ -102,6 +102,11 @@ class Input:
     hint: Hint | None = None
     doc: str = ""
     lazy: bool = False
+    hidden: str = ""  # filled in by the runner, never by a person: UNIQUE_ID, PROMPT, EXTRA_PNGINFO or DYNPROMPT
+    raw: bool = False  # a link is given as such, not the value at its end
+    options: Mapping[str, Any] | None = (
+        None  # what a foreign node says of its widget, kept for the editors that know it
+    )
 
     @property
     def is_widget(self) -> bool:
@@ -121,15 +126,20 @@ class Output:
     name: str
     wire: str
     type: Any = object  # what a node may return for it
+    many: bool = False  # a list, of which each item goes on by itself
+    doc: str = ""
 
 
 @dataclass(frozen=True)
 class Node(Generic[P, R_co]):
-    """A function the editor can place on the canvas.  Calling it calls the function."""
+    """A function the editor can place on the canvas.  Calling it calls the function.
+
+    What stands after `renamed` is for nodes of ComfyUI's kind, which `core.packs` makes.
+    """
 
     name: str  # "EncodeText"
     category: str
-    version: int
+    version: int | str  # of a foreign node: a digest of its pack
     function: Callable[P, R_co]
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
@@ -137,6 +147,21 @@ class Node(Generic[P, R_co]):
     delivers: bool = False  # an output node: runs though everything above it is cached
     cached: bool = True  # False: has side effects or reads the world, runs every time
     renamed: tuple[tuple[str, str], ...] = ()  # (old, new) names of inputs
+    namespace: str = NAMESPACE  # empty: the name is the whole id
+    label: str = ""  # what people call it; empty: made from the name
+    help: str = ""  # empty: the function's docstring
+    pack: str = ""  # whose node it is; empty: our own
+    takes_lists: bool = (
+        False  # an input is given all items of a list at once, as a list; else the node is called for each
+    )
+    by_id: bool = False  # its results are its own: another node set up alike does not share them
+    open: bool = False  # takes what is plugged into it, declared or not
+    asks: Callable[..., Any] | None = None  # given the inputs, None for those not evaluated: the lazy ones it needs now
+    fingerprint: Callable[..., str | None] | None = None  # given the constants: part of the key; None: runs every time
+    checks: Callable[..., Any] | None = None  # given (constants, {input: linked wire}): {input or None: what is wrong}
+    unchecked: Callable[[], frozenset[str]] | None = None  # inputs that `checks` answers for alone; {"*"}: all
+    deprecated: bool = False
+    experimental: bool = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function."""
@@ -145,18 +170,20 @@ class Node(Generic[P, R_co]):
     @property
     def id(self) -> str:
         """What workflow files call it; never changes."""
-        return f"{NAMESPACE}.{self.name}"
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
     @property
     def title(self) -> str:
         """What people call it: "Encode text"."""
+        if self.label:
+            return self.label
         first, *words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).split()
         return " ".join([first, *(ACRONYMS.get(word, word.lower()) for word in words)])
 
     @property
     def doc(self) -> str:
         """The docstring: its first sentence is the node's tooltip."""
-        return inspect.getdoc(self.function) or ""
+        return self.help or inspect.getdoc(self.function) or ""
 
     def input(self, name: str) -> Input | None:
         """The input called `name`, also by a name it once had."""
@@ -219,6 +246,8 @@ def node(  # noqa: PLR0913 - what there is to say of a node
     delivers: bool = False,
     cached: bool = True,
     renamed: Mapping[str, str] | None = None,
+    namespace: str = NAMESPACE,
+    label: str = "",
 ) -> Callable[[Callable[P, R_co]], Node[P, R_co]]:
     """Make a node of a function.  Raise `version` whenever its output for the same inputs changes.
 
@@ -242,6 +271,8 @@ def node(  # noqa: PLR0913 - what there is to say of a node
             delivers=delivers,
             cached=cached and not delivers,
             renamed=tuple((renamed or {}).items()),
+            namespace=namespace,
+            label=label,
         )
 
     return wrap

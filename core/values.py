@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:  # the catalogue reads these classes without loading torch
     from torch import Tensor
@@ -54,6 +55,31 @@ class Files:
     """What an output node has delivered."""
 
     paths: tuple[str, ...]  # absolute
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Several values where a node gives or takes one: what takes it is called for each."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """In place of a value: what depends on it does not run, and that is no fault unless there is a message."""
+
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a node returns that has more to say than its outputs."""
+
+    outputs: tuple[Any, ...]  # with `expand`, a `graph.Link` is one of its nodes' outputs
+    ui: Mapping[str, Any] | None = (
+        None  # what an editor shows at the node, lists by name: {"images": [...]}, {"text": [...]}
+    )
+    expand: Mapping[str, Any] | None = None  # nodes in the API format that do the work in its place
 
 
 @dataclass(frozen=True, slots=True)

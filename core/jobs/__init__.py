@@ -1,0 +1,1 @@
+"""Jobs: accepted, queued, worked off and remembered."""

@@ -1,0 +1,1 @@
+"""Node packs made for ComfyUI, as nodes of our own kind."""
