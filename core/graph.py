@@ -10,7 +10,20 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from .messages import say
-from .schema import ANY_WIRE, REQUIRED, SEED_LIMIT, Choice, FileHint, Input, InputFile, ModelFile, Range, Registry, Seed
+from .schema import (
+    ANY_WIRE,
+    NAMESPACE,
+    REQUIRED,
+    Choice,
+    FileHint,
+    Input,
+    InputFile,
+    ModelFile,
+    Node,
+    Range,
+    Registry,
+    Seed,
+)
 
 LONGEST = 80  # characters of a wrong value that a message quotes
 
@@ -66,21 +79,63 @@ class BadValue(ValueError):
         super().__init__(say(code, **dict(self.values)))
 
 
-def problems(graph: Graph, registry: Registry, choices: Choices | None = None) -> Iterator[Problem]:
-    """Everything that stops `graph` from running, not just the first thing.  Takes linear time."""
+def problems(
+    graph: Graph, registry: Registry, choices: Choices | None = None, within: Graph | None = None
+) -> Iterator[Problem]:
+    """Everything that stops `graph` from running, not just the first thing.  Takes linear time.
+
+    Links may lead to any node of `within`, which is `graph` itself unless something is added to it.
+    """
+    held = _Held(within if within is not None else graph, registry, choices)
     for node_id, instance in graph.items():
         if (node := registry.get(instance.type)) is None:
             yield _unknown_type(node_id, instance.type, registry)
-            continue
-        given = renamed(instance, registry)
-        for spec in node.inputs:
-            yield from _input_problems(graph, registry, node_id, spec, given.get(spec.name, spec.default), choices)
+        else:
+            yield from _node_problems(held, node_id, node, renamed(instance, registry))
+    for node_id in loops(graph):
+        yield _problem(node_id, None, "loop")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a node is held against."""
+
+    graph: Graph
+    registry: Registry
+    choices: Choices | None
+
+
+def _node_problems(held: _Held, node_id: str, node: Node[..., object], given: Mapping[str, Any]) -> Iterator[Problem]:
+    unchecked = node.unchecked() if node.unchecked else frozenset[str]()
+    for spec in node.inputs:
+        if not spec.hidden and not ({spec.name, "*"} & unchecked and spec.name in given):
+            yield from _input_problems(held, node_id, spec, given.get(spec.name, spec.default))
+    if node.namespace == NAMESPACE:  # files made for ComfyUI often say more than a node takes
         known = {spec.name for spec in node.inputs}
         for name in given:
             if name not in known:
                 yield _problem(node_id, name, "unknown_input", type=node.id, near=near(name, known))
-    for node_id in loops(graph):
-        yield _problem(node_id, None, "loop")
+    if node.checks:
+        yield from _refused(held, node_id, node, given)
+
+
+def _refused(held: _Held, node_id: str, node: Node[..., object], given: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a foreign node itself has to say against its inputs."""
+    constants = {
+        spec.name: given[spec.name] for spec in node.inputs if not isinstance(given.get(spec.name), Link | None)
+    }
+    links = {name: _wire_of(held, value) for name, value in given.items() if isinstance(value, Link)}
+    try:
+        typed = {name: coerced(spec, v) if (spec := node.input(name)) else v for name, v in constants.items()}
+    except BadValue:
+        return  # which has been said
+    for name, reason in (node.checks(typed, links) if node.checks else {}).items():
+        yield _problem(node_id, name, "refused", reason=reason)
+
+
+def _wire_of(held: _Held, link: Link) -> str:
+    above = held.registry.get(held.graph[link.node].type) if link.node in held.graph else None
+    return above.outputs[link.output].wire if above and 0 <= link.output < len(above.outputs) else ANY_WIRE
 
 
 def renamed(instance: Instance, registry: Registry) -> Mapping[str, Value | Link]:
@@ -97,10 +152,13 @@ def coerced(spec: Input, value: Value, choices: Choices | None = None) -> Value:
     match spec.hint:
         case Range(low, high) if not low <= value <= high:
             raise BadValue("out_of_range", low=low, high=high, found=value)
-        case Seed() if not 0 <= value <= SEED_LIMIT:
-            raise BadValue("out_of_range", low=0, high=SEED_LIMIT, found=value)
+        case Seed(limit) if not 0 <= value <= limit:
+            raise BadValue("out_of_range", low=0, high=limit, found=value)
         case Choice() as options if value not in options:
-            raise BadValue("not_a_choice", found=_brief(value), options=", ".join(options), near=near(value, options))
+            words = [str(option) for option in options]
+            raise BadValue(
+                "not_a_choice", found=_brief(str(value)), options=", ".join(words), near=near(str(value), words)
+            )
         case ModelFile() | InputFile() as hint if choices is not None and value not in (offered := choices(hint)):
             raise BadValue(
                 "no_such_file",
@@ -175,27 +233,25 @@ def _dependencies(graph: Graph) -> dict[str, list[str]]:
     return {i: upstream(n) for i, n in graph.items()}
 
 
-def _input_problems(  # noqa: PLR0913 - one input, and all that it may be held against
-    graph: Graph, registry: Registry, node_id: str, spec: Input, given: Value | Link, choices: Choices | None
-) -> Iterator[Problem]:
+def _input_problems(held: _Held, node_id: str, spec: Input, given: Value | Link) -> Iterator[Problem]:
     if given is REQUIRED:
         yield _problem(node_id, spec.name, "missing_value" if spec.is_widget else "not_plugged_in", wire=spec.wire)
     elif isinstance(given, Link):
-        yield from _link_problems(graph, registry, node_id, spec, given)
+        yield from _link_problems(held, node_id, spec, given)
     elif not spec.is_widget:
-        if given is not spec.default:
+        if given is not spec.default and spec.options is None:  # foreign types may be written down
             yield _problem(node_id, spec.name, "value_for_socket", wire=spec.wire, found=_brief(repr(given)))
     else:
         try:
-            coerced(spec, given, choices)
+            coerced(spec, given, held.choices)
         except BadValue as bad:
             yield Problem(node_id, spec.name, bad.code, bad.values)
 
 
-def _link_problems(graph: Graph, registry: Registry, node_id: str, spec: Input, link: Link) -> Iterator[Problem]:
-    if link.node not in graph:
+def _link_problems(held: _Held, node_id: str, spec: Input, link: Link) -> Iterator[Problem]:
+    if link.node not in held.graph:
         yield _problem(node_id, spec.name, "no_such_node", found=link.node)
-    elif (node := registry.get(graph[link.node].type)) is not None:
+    elif (node := held.registry.get(held.graph[link.node].type)) is not None:
         if not 0 <= link.output < len(node.outputs):
             yield _problem(
                 node_id, spec.name, "no_such_output", above=link.node, found=link.output, count=len(node.outputs)
@@ -205,11 +261,22 @@ def _link_problems(graph: Graph, registry: Registry, node_id: str, spec: Input, 
 
 
 def fits(wire: str, socket: str) -> bool:
-    """Whether an output of type `wire` may be plugged into `socket`; a whole number is a number as well."""
-    return wire == socket or ANY_WIRE in (wire, socket) or (wire, socket) == ("INT", "FLOAT")
+    """Whether an output of type `wire` may be plugged into `socket`; a whole number is a number as well.
+
+    Types are unions where they have commas.  A foreign one may be a string that answers `!=` in its own way.
+    """
+    if not wire != socket or ANY_WIRE in (wire, socket) or (wire, socket) == ("INT", "FLOAT"):  # noqa: SIM202
+        return True
+    return ("," in wire or "," in socket) and bool(_parts(wire) & _parts(socket))
+
+
+def _parts(wire: str) -> set[str]:
+    return {part.strip() for part in wire.split(",")}
 
 
 def _typed(spec: Input, value: Value) -> Value:
+    if isinstance(spec.hint, Choice) and value in spec.hint:
+        return value  # foreign choices may be numbers
     try:
         if spec.type is bool:
             return _boolean(value)
@@ -228,9 +295,9 @@ def _boolean(value: Value) -> bool:
     words = {"true": True, "false": False}
     if isinstance(value, str):
         value = words.get(value.lower(), value)
-    if not isinstance(value, bool):
+    if value not in (0, 1):
         raise TypeError
-    return value
+    return bool(value)
 
 
 def _whole(value: Value) -> int:

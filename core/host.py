@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import environment
 from .cache import Cache
@@ -115,15 +115,16 @@ class Host:
         seen = self.store.seen(scope) if self.store else {}
         return explain(planned, self.cache, seen, _steps(forced, planned, nodes))
 
-    def run(
+    def run(  # noqa: PLR0913 - what there is to say of a run
         self,
         nodes: Graph,
         scope: str = "",
         only: Sequence[str] | None = None,
         forced: frozenset[str] = frozenset(),
         document: Document | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> Run:
-        """A run of a graph, to be driven.  `document` is written into the pictures."""
+        """A run of a graph, to be driven.  `document` and a client's `extra` are written into the pictures."""
         planned = self.planned(nodes, only, self._salt)
         steps = _steps(forced, planned, nodes)
         embedded = (document or Document(api(nodes))).as_json() if self.settings.metadata else None
@@ -134,6 +135,7 @@ class Host:
             temp=self.folders.temp.absolute(),
             document=embedded,
             prompt=api(nodes) if self.settings.metadata else None,
+            extra=extra,
         )
         return Run(planned, self.cache, context, steps, scope)
 

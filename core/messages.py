@@ -17,6 +17,7 @@ ENGLISH: Mapping[str, str] = {
     "out_of_range": "must be from {low} to {high}, not {found}",
     "not_a_choice": "is {found!r}, but must be one of: {options}{near}",
     "no_such_file": "there is no {found!r} in {folder}, which has: {options}{near}",
+    "refused": "{reason}",
     "loop": "is part of a loop",
     "nothing_to_do": "the workflow has no node that saves or shows anything: add one, or name one with --only",
 }

@@ -19,9 +19,12 @@ class Fingerprint:
     settled: bool = True  # False: a stand-in, until the content's hash is known
 
 
+PLAIN = (str, int, float, bool, list, dict, type(None))  # JSON
+
 Fingerprints = Callable[[FileHint, str], Fingerprint]  # of the file that an input names
 Contents = Callable[[str], Fingerprint | None]  # of the file that a stand-in names; None: it has changed since
 Salt = Callable[[Node[..., object]], str | None]  # what else a stored result depends on; None: not to be stored
+Grown = Callable[[Graph, "dict[str, Step]"], None]  # adds to the steps given those of a graph that leads into them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Step:
 
     id: str
     node: Node[..., object]
-    inputs: Mapping[str, Value | Link]  # defaults filled in, values of their declared types
+    inputs: Mapping[str, Value | Link]  # defaults filled in but for foreign nodes, values of their declared types
     key: str  # names the result in this process: equal keys, equal results
     stored_key: str | None  # names it on disk; None: not to be stored, or a hash is awaited
     settled: bool  # whether every file above it is named by its content
@@ -44,6 +47,9 @@ class Plan:
     steps: Mapping[str, Step]
     targets: tuple[str, ...]
     files: Mapping[tuple[FileHint, str], Fingerprint]  # of every file that a step names
+    graph: Graph  # that was planned
+    registry: Registry
+    grown: Grown  # the steps of nodes that a node of this plan puts in its own place
 
 
 def by_name(hint: FileHint, value: str) -> Fingerprint:
@@ -63,16 +69,27 @@ def plan(
     needed = ancestors(graph, targets)
     steps: dict[str, Step] = {}
     files = _Files(fingerprints)
-    for node_id in order({i: graph[i] for i in graph if i in needed}):
-        instance = graph[node_id]
-        node = registry[instance.type]
-        given = renamed(instance, registry)
-        inputs: dict[str, Value | Link] = {}
-        for spec in node.inputs:
-            value = given.get(spec.name, spec.default)
-            inputs[spec.name] = value if isinstance(value, Link) else coerced(spec, value)
-        steps[node_id] = _keyed(node_id, node, inputs, steps, files, salt)
-    return Plan(steps, targets, files)
+
+    def grown(added: Graph, steps: dict[str, Step]) -> None:
+        for node_id in order(added):
+            node = registry[added[node_id].type]
+            steps[node_id] = _keyed(node_id, node, _filled(node, renamed(added[node_id], registry)), steps, files, salt)
+
+    grown({i: graph[i] for i in graph if i in needed}, steps)
+    return Plan(steps, targets, files, graph, registry, grown)
+
+
+def _filled(node: Node[..., object], given: Mapping[str, Value | Link]) -> dict[str, Value | Link]:
+    """What a node is given.  A foreign one has defaults of its own for what is left out."""
+    inputs: dict[str, Value | Link] = {}
+    for spec in node.inputs:
+        if spec.hidden or (node.pack and spec.name not in given):
+            continue
+        value = given.get(spec.name, spec.default)
+        inputs[spec.name] = value if isinstance(value, Link) else coerced(spec, value)
+    if node.open:
+        inputs |= {name: value for name, value in given.items() if name not in inputs}
+    return inputs
 
 
 def resettled(planned: Plan, contents: Contents, salt: Salt) -> dict[str, Step]:
@@ -114,24 +131,33 @@ def _keyed(  # noqa: PLR0913 - everything that a key is made of
     extra = salt(node) if node.cached else None
     recipe: dict[str, object] = {}
     stored: dict[str, object] = {}
-    for spec in node.inputs:
-        value = inputs[spec.name]
+    hints = {spec.name: spec.hint for spec in node.inputs}
+    for name, value in inputs.items():
+        hint = hints.get(name)
         if isinstance(value, Link):
             above = steps[value.node]
             settled &= above.settled
-            cached &= above.cached and not isinstance(spec.hint, ModelFile | InputFile)  # which file is not known yet
-            recipe[spec.name] = ["from", above.key, value.output]
-            stored[spec.name] = ["from", above.stored_key, value.output]
+            cached &= above.cached and not isinstance(hint, ModelFile | InputFile)  # which file is not known yet
+            recipe[name] = ["from", above.key, value.output]
+            stored[name] = ["from", above.stored_key, value.output]
             if above.stored_key is None:
                 extra = None
-        elif isinstance(spec.hint, ModelFile | InputFile) and isinstance(value, str):
-            fingerprint = files[spec.hint, value]
+        elif isinstance(hint, ModelFile | InputFile) and isinstance(value, str):
+            fingerprint = files[hint, value]
             settled &= fingerprint.settled
-            stored[spec.name] = ["file", fingerprint.text]
-            recipe[spec.name] = ["file", fingerprint.text, value if isinstance(spec.hint, ModelFile) else ""]
-        else:
-            recipe[spec.name] = stored[spec.name] = ["value", value]
-    head = [node.id, node.version]
+            stored[name] = ["file", fingerprint.text]
+            recipe[name] = ["file", fingerprint.text, value if isinstance(hint, ModelFile) else ""]
+        elif isinstance(value, PLAIN):
+            recipe[name] = stored[name] = ["value", value]
+        else:  # from a foreign node that has built a graph around it
+            recipe[name], cached = ["object", id(value)], False
+    head: list[object] = [node.id, node.version]
+    if node.by_id:
+        head.append(node_id)
+    if node.fingerprint is not None:
+        said = node.fingerprint(**{name: None if isinstance(v, Link) else v for name, v in inputs.items()})
+        head.append(said)
+        cached &= said is not None
     return Step(
         id=node_id,
         node=node,

@@ -1,93 +1,139 @@
-"""The runner: the only module that calls nodes.  A run yields events, and the calls its nodes want answered."""
+"""The runner: takes nodes' work to its end, on demand.  A run yields events, and the calls its nodes want answered."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections import Counter
-from collections.abc import Generator, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from . import call, workflow
 from .cache import Cache
 from .errors import BadReturn, Interrupted
-from .graph import Link
+from .graph import Graph, Link, ancestors, problems
 from .plan import Plan, Step
-from .schema import Context, Need
-from .store import Outputs
-from .values import Call, Files, Progress
+from .schema import Context
+from .values import Blocked, Call, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .store import Outputs
+
     Answers = list[Tensor]
-    Work = Generator["list[Call] | Progress | Need", object, object]  # a long node
     Working = Generator["Event | list[Call]", Answers | None, None]  # a run: a list of calls is answered, an event not
 
+PAUSE = 0.01  # seconds between two looks at coroutines that all wait
+MAY_BE = {
+    "value_for_socket",
+    "no_such_file",
+}  # problems of a graph that a node has built: it may hold values of any kind
+
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class Place:
+    """Where a node shows that another one has put in its own place."""
+
+    display: str  # the node of the workflow that stands there
+    parent: str  # the node that put it there
+
+
+@dataclass(frozen=True, slots=True)
+class _Of:
+    """The event of a node."""
+
+    node: str
+    place: Place | None = field(default=None, compare=False, kw_only=True)  # None: it stands in the workflow itself
+
+    @property
+    def display(self) -> str:
+        """The node of the workflow that the event shows at."""
+        return self.place.display if self.place else self.node
+
+    @property
+    def parent(self) -> str:
+        """The node that put this one there; empty: it stands in the workflow."""
+        return self.place.parent if self.place else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started(_Of):
     """A node is being called."""
 
-    node: str
-
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(_Of):
     """A long node is getting on."""
 
-    node: str
     progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(_Of):
     """A node did its work, and has something to say about it."""
 
-    node: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Refused(_Of):
+    """A node was not called: another one has blocked what it depends on, and says why."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(_Of):
     """A node has its result."""
 
-    node: str
     outputs: Outputs
     cached: bool
     seconds: float = 0.0
     files: tuple[str, ...] = ()  # what an output node has delivered
+    ui: Mapping[str, Any] | None = None  # what an editor shows at it: {"images": [...]}, {"text": [...]}
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(_Of):
     """The run was stopped, at this node."""
 
-    node: str
-
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(_Of):
     """A node failed, and with it the run."""
 
-    node: str
     error: BaseException
 
 
-Event = Started | Moved | Warned | Finished | Stopped | Failed
+Event = Started | Moved | Warned | Refused | Finished | Stopped | Failed
 
 
 class Run:
     """One run of a plan.  `work` is advanced by a driver; `stop()` may be called from any thread."""
 
-    def __init__(
-        self, plan: Plan, cache: Cache, context: Context, forced: frozenset[str] = frozenset(), scope: str = ""
+    def __init__(  # noqa: PLR0913 - what there is to say of a run
+        self,
+        plan: Plan,
+        cache: Cache,
+        context: Context,
+        forced: frozenset[str] = frozenset(),
+        scope: str = "",
+        adapted: Callable[[object, str], object] = lambda value, _: value,
     ) -> None:
         self.plan = plan
         self.scope = scope  # the workflow, whose past runs `explain` compares with
         self.cache = cache
         self.context = context
         self.forced = below(plan, forced)
+        self.adapted = adapted  # a foreign value as our own nodes take it, by its wire
+        self.aside: Callable[[Event], None] | None = None  # is told at once what a foreign node says while it works
+        self.steps = dict(plan.steps)  # and those that nodes put in their own place
+        self.graph = plan.graph  # with those, too
+        self.placed: dict[str, Place] = {}  # where those show
         self.work: Working = _work(self)
         self._stop = threading.Event()
 
@@ -99,6 +145,32 @@ class Run:
     def stopping(self) -> bool:
         """Whether somebody has called `stop`."""
         return self._stop.is_set()
+
+    def grow(self, added: Graph, step: Step) -> None:
+        """Plan what `step` puts in its own place.  Raises `BadReturn` where that cannot run."""
+        self.graph = {**self.graph, **added}
+        if found := [p for p in problems(added, self.plan.registry, within=self.graph) if p.code not in MAY_BE]:
+            raise BadReturn(f"{step.node.id} expands into what cannot run: {'; '.join(map(str, found))}")
+        needed = ancestors(self.graph, added) - self.steps.keys()
+        self.plan.grown({i: self.graph[i] for i in needed}, self.steps)
+
+    def hidden(self, step: Step, kind: str) -> object:
+        """What a foreign node is given that nobody plugs in."""
+        match kind:
+            case "UNIQUE_ID":
+                return step.id
+            case "PROMPT":
+                return workflow.api(self.plan.graph)
+            case "EXTRA_PNGINFO":
+                return (self.context.extra or {}).get("extra_pnginfo")
+            case "DYNPROMPT":
+                return DynamicPrompt(self)
+        return None
+
+    def told(self, event: Event) -> Event:
+        """`event`, with the place where it shows."""
+        place = self.placed.get(event.node)
+        return event if place is None else replace(event, place=place)
 
 
 def below(plan: Plan, forced: frozenset[str]) -> frozenset[str]:
@@ -130,22 +202,83 @@ def will_run(plan: Plan, cache: Cache, forced: frozenset[str] = frozenset()) -> 
     return runs, hits
 
 
-@dataclass(slots=True)
+class DynamicPrompt:
+    """The graph as it is now, with the nodes that others have put in their place: for foreign nodes that look at it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def get_node(self, node_id: str) -> dict[str, Any]:
+        """A node in the API format.  Raises KeyError where there is none."""
+        return workflow.api({node_id: self._run.graph[node_id]})[node_id]
+
+    def has_node(self, node_id: str) -> bool:
+        """Whether there is such a node."""
+        return node_id in self._run.graph
+
+    def all_node_ids(self) -> set[str]:
+        """Of the workflow, and those added."""
+        return set(self._run.graph)
+
+    def get_original_prompt(self) -> dict[str, Any]:
+        """The workflow in the API format, as it was posted."""
+        return workflow.api(self._run.plan.graph)
+
+    def get_parent_node_id(self, node_id: str) -> str | None:
+        """The node that put this one there; None: it stands in the workflow."""
+        return place.parent if (place := self._run.placed.get(node_id)) else None
+
+    def get_display_node_id(self, node_id: str) -> str:
+        """The node of the workflow that this one shows at."""
+        return place.display if (place := self._run.placed.get(node_id)) else node_id
+
+    def get_real_node_id(self, node_id: str) -> str:
+        """The node of the workflow that stands behind this one."""
+        while (place := self._run.placed.get(node_id)) is not None:
+            node_id = place.parent
+        return node_id
+
+
 class _Frame:
-    """A step on the stack: waiting for what it needs, or half way through its work."""
+    """A node whose result somebody needs: what it does, and what it waits for."""
 
-    step: Step
-    work: Work | None = None
-    need: str | None = None  # the lazy input that the work waits for
-    seconds: float = 0.0
-    warnings: list[str] = field(default_factory=list)
+    __slots__ = (
+        "answer",
+        "began",
+        "error",
+        "missing",
+        "said",
+        "seconds",
+        "started",
+        "step",
+        "wanted",
+        "warnings",
+        "work",
+    )
+
+    def __init__(self, step: Step, run: Run) -> None:
+        self.step = step
+        self.warnings: list[str] = []
+        self.said: list[Event] = []  # in a call that has not returned yet
+        self.work = call.work(step, _desk(self, run))
+        self.wanted: tuple[Link, ...] | None = call.wanted(self.work)  # None: it does not wait for outputs
+        self.answer: Any = None  # to what it said last, where that was no wish for outputs
+        self.error: BaseException | None = None
+        self.missing = 0  # nodes that have to finish before it can go on
+        self.started = False
+        self.began = 0.0  # when its coroutines were started
+        self.seconds = 0.0
 
 
-class _Done(dict[str, Outputs]):
-    """Results in use.  Each is let go when the last step that takes it has its own, unless it is what a run is for."""
+class _Done(dict[str, "Outputs"]):
+    """Results in use.  Each is let go when the last step that takes it has its own, unless it is what a run is for.
+
+    Where a node may put others in its place, these may take anything: all is kept.
+    """
 
     def __init__(self, plan: Plan, runs: set[str]) -> None:
-        self._kept = set(plan.targets)
+        foreign = any(step.node.pack for step in plan.steps.values())
+        self._kept = set(plan.steps if foreign else plan.targets)
         self._runs = runs
         self._takers = Counter(link.node for i in runs for link in _links(plan.steps[i]))
 
@@ -157,180 +290,317 @@ class _Done(dict[str, Outputs]):
                 self.pop(link.node, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What an editor shows, kept with a foreign node's outputs."""
+
+    ui: Mapping[str, Any]
+
+
 def _work(run: Run) -> Working:
     """Evaluate the targets, and let go of what was begun for others to do."""
+    evaluation = _Evaluation(run)
     try:
-        yield from _evaluated(run)
+        yield from evaluation.events()
     finally:
+        evaluation.close()
         run.cache.release(run)
 
 
-def _evaluated(run: Run) -> Working:
-    """Evaluate the targets on demand, with a stack of our own: ten thousand nodes in a chain are fine.
+class _Evaluation:
+    """Evaluates the targets on demand, with a stack of its own: ten thousand nodes in a chain are fine.
 
-    A result is held only until the last step that takes it has run; the cache may hold it longer.
+    A node is looked at when somebody needs it.  It waits for what it wants, which is looked at next, and is looked at
+    again when that is there.  A result is held until the last step that takes it has run; the cache may hold it longer.
     """
-    plan = run.plan
-    runs, _ = will_run(plan, run.cache, run.forced)
-    shown = {link.node for i in runs if plan.steps[i].node.delivers for link in _links(plan.steps[i])}
-    done = _Done(plan, runs)
-    for target in plan.targets:
-        stack = [_Frame(plan.steps[target])]
-        while stack:
-            frame = stack[-1]
-            step = frame.step
-            if frame.work is None and step.id not in done and (hit := _cached(run, step)) is not None:
-                done[step.id] = hit
-                yield Finished(step.id, hit, cached=True)
-                done.release(step)
-                hit = None
-            if step.id in done:
-                stack.pop()
-                continue
-            if (missing := _missing(frame, done)) is not None:
-                stack.append(_Frame(plan.steps[missing]))
-                continue
-            if _waits(run, frame):
-                yield []  # no calls now
-                continue
-            result = yield from _guarded(run, frame, done, shown=step.id in shown)
-            if isinstance(result, Failed | Stopped):
-                yield result
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        runs, _ = will_run(run.plan, run.cache, run.forced)
+        self._pictures = {
+            link.node for i in runs if run.plan.steps[i].node.delivers for link in _links(run.plan.steps[i])
+        }
+        self._targets = frozenset(run.plan.targets)
+        self._done = _Done(run.plan, runs)
+        self._stack = list(reversed(run.plan.targets))  # whom to look at, the last first
+        self._frames: dict[str, _Frame] = {}
+        self._takers: defaultdict[str, list[_Frame]] = defaultdict(list)
+        self._parked: list[str] = []  # whose results another run is making
+        self._tasks: dict[str, asyncio.Future[list[object]]] = {}  # the coroutines of each node
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def events(self) -> Working:
+        """Everything that happens, until all targets are there or something has ended the run."""
+        while True:
+            while self._stack:
+                if (yield from self._look(self._stack.pop())):
+                    return
+                self._spin(0)
+            if self._tasks:
+                self._spin(PAUSE)
+                if not self._stack:
+                    yield []  # no calls now
+                if self._run.stopping:
+                    yield self._run.told(Stopped(next(iter(self._tasks), next(iter(self._stack), ""))))
+                    return
+            elif self._parked:
+                self._stack, self._parked = self._parked[::-1], []
+                yield []
+            elif self._frames:
+                yield self._run.told(self._loop_made())
                 return
-            if isinstance(result, Need):
-                frame.need = result.input
-                continue
-            run.cache.release(run, step)
-            outputs, files = result
-            done[step.id] = outputs
-            for text in frame.warnings:
-                yield Warned(step.id, text)
-            yield Finished(step.id, outputs, cached=False, seconds=frame.seconds, files=files)
-            del outputs, result
-            done.release(step)
+            else:
+                return
 
+    def close(self) -> None:
+        """End what is still going on."""
+        for frame in self._frames.values():
+            frame.work.close()
+        if self._loop is not None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            for future in self._tasks.values():
+                self._loop.run_until_complete(asyncio.gather(future, return_exceptions=True))
+            self._loop.close()
 
-def _guarded(
-    run: Run, frame: _Frame, done: dict[str, Outputs], *, shown: bool
-) -> Generator[Event | list[Call], Answers | None, tuple[Outputs, tuple[str, ...]] | Need | Failed | Stopped]:
-    """Call or resume a node, and keep its result.  Whatever it raises ends the run, never the program."""
-    step = frame.step
-    try:
-        if run.stopping:
-            return Stopped(step.id)
-        if frame.work is None:
-            yield Started(step.id)
-            began = time.perf_counter()
-            result = step.node(**_arguments(run, frame, done))
-            frame.seconds += time.perf_counter() - began
-            frame.work = result if isinstance(result, Generator) else None
-        if frame.work is not None:
-            wanted, frame.need = _lazy(frame), None
-            answer = done[wanted.node][wanted.output] if isinstance(wanted, Link) else wanted
-            result = yield from _advanced(run, frame, frame.work, answer)
-            if isinstance(result, Need):
-                return result
-        outputs, files = _outputs(step, result)
-        sound = run.cache.put(step, outputs, frame.seconds, shown=shown)  # here a device tells of what failed before
+    def _look(self, node_id: str) -> Generator[Event | list[Call], Answers | None, bool]:
+        """Take a node as far as it goes; whether that ends the run."""
+        needed = node_id in self._takers or node_id in self._targets
+        if node_id in self._done or node_id in self._tasks or not needed:
+            return False
+        frame = self._frames.get(node_id)
+        if frame is None:
+            step = self._run.steps[node_id]
+            if (hit := self._cached(step)) is not None:
+                outputs, ui = _parted(hit)
+                hit = None
+                self._end(step, outputs)
+                yield self._run.told(Finished(node_id, outputs, cached=True, ui=ui))
+                return False
+            frame = self._frames[node_id] = _Frame(step, self._run)
+        elif frame.missing:
+            return False
+        if not self._there(frame):
+            return False
+        if not frame.started and self._made_elsewhere(frame.step):
+            del self._frames[node_id]  # and is looked for in the cache again
+            self._parked.append(node_id)
+            return False
+        return (yield from self._guarded(frame))
+
+    def _there(self, frame: _Frame) -> bool:
+        """Whether all is there that a node wants; else that is looked at, and then the node again."""
+        missing = [i for i in dict.fromkeys(link.node for link in frame.wanted or ()) if i not in self._done]
+        frame.missing = len(missing)
+        for node_id in reversed(missing):
+            self._takers[node_id].append(frame)
+            self._stack.append(node_id)
+        return not missing
+
+    def _guarded(self, frame: _Frame) -> Generator[Event | list[Call], Answers | None, bool]:
+        """Call or resume a node, and keep its result.  Whatever it raises ends the run, never the program."""
+        step = frame.step
+        try:
+            if self._run.stopping:
+                raise Interrupted("stopped")
+            if not frame.started:
+                frame.started = True
+                yield self._run.told(Started(step.id))
+            result = yield from self._advanced(frame)
+            if result is None:
+                return False
+            outputs, sound = self._kept(frame, result)
+        except Interrupted:
+            yield self._run.told(Stopped(step.id))
+            return True
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # it is the program's, not the node's
+            yield self._run.told(Failed(step.id, error))
+            return True
         if not sound:
             frame.warnings.append("its result has values that are no numbers (NaN or infinite); it is not kept")
-        return outputs, files
-    except Interrupted:
-        return Stopped(step.id)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        return Failed(step.id, error)
+        for text in frame.warnings:
+            yield self._run.told(Warned(step.id, text))
+        ui = _images(result.files, self._run.context) if result.files else result.ui
+        del self._frames[step.id]
+        self._end(step, outputs)
+        yield self._run.told(Finished(step.id, outputs, False, frame.seconds, result.files, ui))
+        return False
+
+    def _advanced(self, frame: _Frame) -> Generator[Event | list[Call], Answers | None, call.Result | None]:
+        """Answer what a node says until it ends, or has to wait: then None."""
+        answer, error = self._values(frame) if frame.wanted is not None else frame.answer, frame.error
+        frame.answer = frame.error = None
+        while True:
+            said = _resumed(frame, answer, error)
+            answer = error = None
+            while frame.said:
+                yield frame.said.pop(0)
+            match said:
+                case call.Result():
+                    return said
+                case list():
+                    answer, error = yield from _answered(frame, said)
+                case call.Wants(links):
+                    frame.wanted = links
+                    if not self._there(frame):
+                        return None
+                    answer = self._values(frame)
+                case call.Awaits():
+                    self._begin(frame, said)
+                    return None
+                case _:
+                    if (event := self._noted(frame, said)) is not None:
+                        yield event
+                    if isinstance(said, Progress) and self._run.stopping:
+                        error = Interrupted("stopped")
+
+    def _values(self, frame: _Frame) -> tuple[object, ...]:
+        """What a node has wanted, now that it is there."""
+        wanted, frame.wanted = frame.wanted or (), None
+        return tuple(self._done[link.node][link.output] for link in wanted)
+
+    def _noted(self, frame: _Frame, said: object) -> Event | None:
+        """Do what a node says that needs no answer; what is to be told of it."""
+        match said:
+            case Progress():
+                return self._run.told(Moved(frame.step.id, said))
+            case Blocked(message):
+                return self._run.told(Refused(frame.step.id, message or ""))
+            case call.Expands(nodes):
+                self._grow(frame.step, nodes)
+            case call.Changed(inputs):
+                self._distrust(frame, inputs)
+        return None
+
+    def _cached(self, step: Step) -> Outputs | None:
+        return self._run.cache.get(step) if step.cached and step.id not in self._run.forced else None
+
+    def _made_elsewhere(self, step: Step) -> bool:
+        """Whether another run is making this very result, so that there is nothing to do but wait for it."""
+        run = self._run
+        return not run.stopping and step.id not in run.forced and not run.cache.begin(step, run)
+
+    def _kept(self, frame: _Frame, result: call.Result) -> tuple[Outputs, bool]:
+        """The outputs, and whether the cache trusts them.  Here a device tells of what failed before."""
+        step, run = frame.step, self._run
+        kept = result.outputs if result.ui is None else (*result.outputs, _Shown(result.ui))
+        sound = run.cache.put(step, kept, frame.seconds, shown=step.id in self._pictures)
+        run.cache.release(run, step)
+        return result.outputs, sound
+
+    def _end(self, step: Step, outputs: Outputs) -> None:
+        """A node has its result: those that wait for it may go on, and what it took may be let go."""
+        self._done[step.id] = outputs
+        for frame in self._takers.pop(step.id, ()):
+            frame.missing -= 1
+            if not frame.missing:
+                self._stack.append(frame.step.id)
+        self._done.release(step)
+
+    def _begin(self, frame: _Frame, said: call.Awaits) -> None:
+        """Start coroutines, which go on beside other nodes."""
+        loop = self._loop = self._loop or asyncio.new_event_loop()
+        tasks = [loop.create_task(coroutine, context=variables) for coroutine, variables in said.coroutines]
+        self._tasks[frame.step.id] = asyncio.gather(*tasks)
+        frame.began = time.perf_counter()
+
+    def _spin(self, seconds: float) -> None:
+        """Let coroutines go on, until one has ended or so much time has passed."""
+        if self._loop is None or not self._tasks:
+            return
+        self._loop.run_until_complete(
+            asyncio.wait(self._tasks.values(), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        )
+        for node_id in [i for i, future in self._tasks.items() if future.done()]:
+            future, frame = self._tasks.pop(node_id), self._frames[node_id]
+            frame.error = future.exception()
+            frame.answer = None if frame.error else future.result()
+            frame.seconds += time.perf_counter() - frame.began
+            self._stack.append(node_id)
+
+    def _grow(self, step: Step, nodes: Mapping[str, Any]) -> None:
+        """Plan the nodes that `step` puts in its own place."""
+        run = self._run
+        if twice := run.steps.keys() & nodes.keys():
+            raise BadReturn(f"{step.node.id} expands into {min(twice)!r}, which there is already")
+        above = run.placed.get(step.id, Place(step.id, ""))
+        for node_id, entry in nodes.items():
+            run.placed[node_id] = Place(entry.get("override_display_id") or above.display, step.id)
+        run.grow(workflow.graph(nodes), step)
+
+    def _distrust(self, frame: _Frame, inputs: tuple[str, ...]) -> None:
+        """Forget the results into whose tensors a foreign node has written."""
+        for name in inputs:
+            if isinstance(link := frame.step.inputs.get(name), Link):
+                self._run.cache.drop(self._run.steps[link.node])
+                frame.warnings.append(f"has written into what it was given at {name!r}; {link.node!r} will run again")
+
+    def _loop_made(self) -> Failed:
+        """What is wrong where nodes wait for each other: one has put nodes in its place that need it."""
+        made = [i for i in self._frames if any(p.parent == i for p in self._run.placed.values())]
+        node_id = made[-1] if made else next(iter(self._frames))
+        kind = self._run.steps[node_id].node.id
+        return Failed(node_id, BadReturn(f"{kind} expands into a loop: what it puts in its place needs its own result"))
 
 
-def _advanced(
-    run: Run, frame: _Frame, work: Work, answer: object
-) -> Generator[Event | list[Call], Answers | None, object]:
-    """Pass a long node's calls up and its progress out, until it ends or needs a lazy input."""
-    step = frame.step
-    error: Exception | None = None
-    while True:
-        began = time.perf_counter()
-        try:
-            said = work.send(answer) if error is None else work.throw(error)
-        except StopIteration as end:
-            return end.value
-        finally:
-            frame.seconds += time.perf_counter() - began
-        answer = error = None
-        if isinstance(said, Need) and said.input in step.inputs:
-            return said
-        if isinstance(said, Progress):
-            yield Moved(step.id, said)
-            error = Interrupted("stopped") if run.stopping else None
-            continue
-        if not isinstance(said, list) or not all(isinstance(call, Call) for call in said):
-            raise BadReturn(
-                f"{step.node.id} yielded {said!r:.80}, which is neither calls, Progress nor Need of an input"
-            )
-        if not said:
-            answer = []
-            continue
-        began = time.perf_counter()
-        try:
-            answer = yield said
-        except Exception as thrown:  # the driver's: a call that failed, or a stop, belongs to the node that asked
-            error = thrown
+def _answered(
+    frame: _Frame, calls: list[Call]
+) -> Generator[list[Call], Answers | None, tuple[Answers | None, Exception | None]]:
+    """Have calls answered.  The driver throws what is the node's: a call that failed, or a stop."""
+    began = time.perf_counter()
+    try:
+        return (yield calls), None
+    except Exception as thrown:
+        return None, thrown
+    finally:
         frame.seconds += time.perf_counter() - began
 
 
-def _cached(run: Run, step: Step) -> Outputs | None:
-    return run.cache.get(step) if step.cached and step.id not in run.forced else None
+def _resumed(frame: _Frame, answer: object, error: BaseException | None) -> object:
+    """What a node says next; a `call.Result` at its end."""
+    began = time.perf_counter()
+    try:
+        return frame.work.send(answer) if error is None else frame.work.throw(error)
+    except StopIteration as end:
+        return end.value
+    finally:
+        frame.seconds += time.perf_counter() - began
 
 
-def _waits(run: Run, frame: _Frame) -> bool:
-    """Whether another run is making this very result, so that there is nothing to do but wait for it."""
-    if frame.work is not None or run.stopping or frame.step.id in run.forced:
-        return False
-    return not run.cache.begin(frame.step, run)
+def _desk(frame: _Frame, run: Run) -> call.Desk:
+    def report(progress: Progress) -> None:
+        if run.stopping:
+            raise Interrupted("stopped")
+        event = run.told(Moved(frame.step.id, progress))
+        if run.aside is not None:
+            run.aside(event)
+        else:
+            frame.said.append(event)
+
+    wants = frame.step.node.wants_context
+    context = {"context": replace(run.context, warn=frame.warnings.append)} if wants else {}
+    return call.Desk(context, lambda kind: run.hidden(frame.step, kind), run.adapted, report)
 
 
-def _missing(frame: _Frame, done: dict[str, Outputs]) -> str | None:
-    """A node that has to be evaluated before `frame` can go on."""
-    if frame.work is not None:
-        link = _lazy(frame)
-        return link.node if isinstance(link, Link) and link.node not in done else None
-    return next((link.node for link in _eager(frame.step) if link.node not in done), None)
+def _parted(kept: Outputs) -> tuple[Outputs, Mapping[str, Any] | None]:
+    """Outputs, and what an editor shows, as `_Evaluation._kept` has put them together."""
+    return (kept[:-1], kept[-1].ui) if kept and isinstance(kept[-1], _Shown) else (kept, None)
 
 
-def _lazy(frame: _Frame) -> object:
-    return frame.step.inputs[frame.need] if frame.need else None
+def _images(paths: tuple[str, ...], context: Context) -> dict[str, Any]:
+    """Files as ComfyUI's clients ask for them: by name, subfolder and kind of folder."""
+    return {"images": [_image(Path(path), context) for path in paths]}
 
 
-def _arguments(run: Run, frame: _Frame, done: dict[str, Outputs]) -> dict[str, object]:
-    step = frame.step
-    given = {
-        spec.name: done[v.node][v.output] if isinstance(v := step.inputs[spec.name], Link) else v
-        for spec in step.node.inputs
-        if not spec.lazy
-    }
-    given |= {spec.name: None for spec in step.node.inputs if spec.lazy}
-    return given | {"context": replace(run.context, warn=frame.warnings.append)} if step.node.wants_context else given
-
-
-def _outputs(step: Step, result: object) -> tuple[Outputs, tuple[str, ...]]:
-    declared = step.node.outputs
-    if not declared and isinstance(result, Files):
-        return (), result.paths
-    outputs = () if result is None and not declared else tuple(result) if isinstance(result, tuple) else (result,)
-    if len(outputs) != len(declared):
-        raise BadReturn(f"{step.node.id} declares {len(declared)} outputs, and returned {len(outputs)}")
-    for output, value in zip(declared, outputs, strict=True):
-        if not isinstance(value, float | int if output.type is float else output.type):
-            found = type(value).__name__
-            raise BadReturn(f"{step.node.id} declares that {output.name} is {output.wire}, and returned {found}")
-    return outputs, ()
+def _image(path: Path, context: Context) -> dict[str, str]:
+    kind, root = ("temp", context.temp) if path.is_relative_to(context.temp) else ("output", context.output)
+    inside = path.parent.relative_to(root).as_posix() if path.is_relative_to(root) else "."
+    return {"filename": path.name, "subfolder": "" if inside == "." else inside, "type": kind}
 
 
 def _links(step: Step) -> Iterator[Link]:
     return (value for value in step.inputs.values() if isinstance(value, Link))
-
-
-def _eager(step: Step) -> Iterator[Link]:
-    lazy = {spec.name for spec in step.node.inputs if spec.lazy}
-    return (value for name, value in step.inputs.items() if isinstance(value, Link) and name not in lazy)

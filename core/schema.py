@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import (
     get_type_hints,
 )
 
-from .values import Files, Recipe
+from .values import Files, Recipe, Returned
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,12 +79,21 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A whole number 0..2**53 - 1 that a person may want drawn anew before each run."""
+    """A whole number 0..limit that a person may want drawn anew before each run."""
+
+    limit: int = SEED_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
     """A socket whose upstream nodes run only if the node yields a `Need` of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """What ComfyUI's editor is told of a widget, by its own words for it."""
+
+    options: Mapping[str, Any]
 
 
 Hint = Range | Choice | Multiline | ModelFile | InputFile | Seed
@@ -105,7 +114,7 @@ class Input:
     hidden: str = ""  # filled in by the runner, never by a person: UNIQUE_ID, PROMPT, EXTRA_PNGINFO or DYNPROMPT
     raw: bool = False  # a link is given as such, not the value at its end
     options: Mapping[str, Any] | None = (
-        None  # what a foreign node says of its widget, kept for the editors that know it
+        None  # what a node of ComfyUI's kind says of its widget, kept for the editors that know it
     )
 
     @property
@@ -234,6 +243,7 @@ class Context:
     temp: Path  # the folder of previews
     document: Mapping[str, Any] | None = None  # the workflow to write into pictures; None: leave it out
     prompt: Mapping[str, Any] | None = None  # the same, lowered to what ran
+    extra: Mapping[str, Any] | None = None  # what a client of ComfyUI's kind wants written into pictures beside it
     warn: Callable[[str], None] = lambda _: None
 
 
@@ -251,7 +261,8 @@ def node(  # noqa: PLR0913 - what there is to say of a node
 ) -> Callable[[Callable[P, R_co]], Node[P, R_co]]:
     """Make a node of a function.  Raise `version` whenever its output for the same inputs changes.
 
-    A long node is a generator of calls and progress; `returns` says what it returns in the end.
+    A long node is a generator of calls and progress; `returns` says what it returns in the end.  An input that is a
+    Sequence makes a node that is given all items of its lists at once; an output that is one is a list of items.
     """
 
     def wrap(function: Callable[P, R_co]) -> Node[P, R_co]:
@@ -260,49 +271,61 @@ def node(  # noqa: PLR0913 - what there is to say of a node
         hints = get_type_hints(function, include_extras=True)
         result = hints.pop("return")
         parameters = inspect.signature(function).parameters.values()
+        inputs = tuple(_input(p, hints[p.name]) for p in parameters if hints[p.name] is not Context)
         return Node(
             name=name or "".join(word.title() for word in function.__name__.split("_")),
             category=category,
             version=version,
             function=function,
-            inputs=tuple(_input(p, hints[p.name]) for p in parameters if hints[p.name] is not Context),
-            outputs=_outputs(result),
+            inputs=inputs,
+            outputs=_outputs(result, namespace),
             wants_context=Context in hints.values(),
             delivers=delivers,
             cached=cached and not delivers,
             renamed=tuple((renamed or {}).items()),
             namespace=namespace,
             label=label,
+            takes_lists=any(get_origin(_plain(hints[spec.name])) is Sequence for spec in inputs),
         )
 
     return wrap
 
 
 def _input(parameter: inspect.Parameter, hint: Any) -> Input:
-    doc, widget, lazy = "", None, False
-    if get_origin(hint) is Annotated:
-        hint, *extras = get_args(hint)
-        doc = next((x for x in extras if isinstance(x, str)), "")
-        widget = next((x for x in extras if isinstance(x, Hint)), None)
-        lazy = any(isinstance(x, Lazy) for x in extras)
+    extras, default = getattr(hint, "__metadata__", ()), parameter.default
+    doc = next((x for x in extras if isinstance(x, str)), "")
+    widget = next((x for x in extras if isinstance(x, Hint)), None)
+    options = next((x.options for x in extras if isinstance(x, Says)), None)
+    lazy = any(isinstance(x, Lazy) for x in extras)
+    hint = _plain(hint)
     if get_origin(hint) in (UnionType, Union):  # `Latent | None`: an optional socket
         (hint,) = (t for t in get_args(hint) if t is not NoneType)
+    if get_origin(hint) is Sequence:  # of a node that takes lists; its widget holds one item
+        (hint,) = get_args(hint)
+        default = default[0] if isinstance(default, tuple) else default
     if get_origin(hint) is Literal:
         hint, widget = str, Choice(*get_args(hint))
-    return Input(parameter.name, hint, _wire(hint), parameter.default, widget, doc, lazy)
+    return Input(parameter.name, hint, _wire(hint), default, widget, doc, lazy, options=options)
 
 
-def _outputs(result: Any) -> tuple[Output, ...]:
-    if result is NoneType or result is None or result is Files:
+def _plain(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _outputs(result: Any, namespace: str) -> tuple[Output, ...]:
+    if result in (NoneType, None, Files, Returned):
         return ()
     if isinstance(result, type) and issubclass(result, tuple) and hasattr(result, "_fields"):
         return tuple(_output(name, t) for name, t in get_type_hints(result).items())
-    wire = _wire(result)
-    return (_output("value" if wire == ANY_WIRE else wire.lower(), result),)
+    wire = _wire(get_args(result)[0] if get_origin(result) is Sequence else result)
+    name = wire.lower() if namespace else wire  # ComfyUI calls outputs what their wires are called
+    return (_output("value" if wire == ANY_WIRE else name, result),)
 
 
 def _output(name: str, kind: Any) -> Output:
-    return Output(name, _wire(kind), object if kind is Any else kind)
+    many = get_origin(kind) is Sequence
+    (kind,) = get_args(kind) if many else (kind,)
+    return Output(name, _wire(kind), object if kind is Any else kind, many)
 
 
 def _wire(kind: Any) -> str:

@@ -34,6 +34,7 @@ class Latent:
     samples: Tensor  # (B, C, h, w) float32
     noise_mask: Tensor | None = None  # (B, 1, h, w): 1 where the sampler may paint, 0 where it must keep
     batch_index: tuple[int, ...] | None = None  # image k draws its noise as image batch_index[k] of a batch would
+    cells: int = 8  # pixels that a cell of an empty one, all zeros, is wide, until a model makes it one of its own
 
 
 @dataclass(frozen=True, slots=True)

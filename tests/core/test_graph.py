@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
@@ -72,7 +73,17 @@ def guide(
     return 0
 
 
-NODES = {n.id: n for n in (number, add, half, picture, paint, save, anything, guide)}
+@node("test")
+def choosy(value: int = 1) -> int:
+    return value
+
+
+def unlucky(constants, links):
+    return {"value": "an unlucky number"} if constants.get("value") == 13 else {}
+
+
+choosy = replace(choosy, checks=unlucky)
+NODES = {n.id: n for n in (number, add, half, picture, paint, save, anything, guide, choosy)}
 OFFERED = {ModelFile("unet"): ["a.safetensors", "b/c.safetensors"], InputFile(): ["cat.png"]}
 
 
@@ -108,6 +119,7 @@ CASES = {
         at("Guide", how="cosinus"), "how", "is 'cosinus', but must be one of: linear, cosine; did you mean 'cosine'?",
     ),
     "no_such_file": (at("Guide", model="a.safetensor"), "model", f"there is no 'a.safetensor' in models/unet, {HAS}"),
+    "refused": (at("Choosy", value=13), "value", "an unlucky number"),
     "loop": (at("Anything", value=Link("x", 0)), None, "is part of a loop"),
 }  # fmt: skip
 
@@ -199,7 +211,7 @@ NUMBERS = [
     *((value, None, None) for value in ("x", "", "nan", "inf", True, False, None, [1], {"a": 1})),
 ]  # fmt: skip
 BOOLEANS = [(True, True), (False, False), ("true", True), ("False", False), ("TRUE", True),
-            *((value, None) for value in ("yes", "1", 1, 0, 1.0, None, []))]  # fmt: skip
+            (1, True), (0, False), *((value, None) for value in ("yes", "1", 2, 0.5, None, []))]  # fmt: skip
 TEXTS = [("a", "a"), ("", ""), ("007", "007"), (7, "7"), (1.5, "1.5"), (None, None), ([], None), ({}, None)]
 
 
@@ -222,7 +234,7 @@ def test_numbers_are_taken_as_the_type_that_is_declared(value, whole, number):
 
 
 @pytest.mark.parametrize(("value", "expected"), BOOLEANS, ids=repr)
-def test_only_words_and_truth_values_are_yes_or_no(value, expected):
+def test_only_two_words_one_and_nought_and_truth_values_are_yes_or_no(value, expected):
     assert taken(bool, value) is expected
 
 

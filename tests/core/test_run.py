@@ -306,7 +306,7 @@ def test_whatever_a_node_raises_fails_its_run_and_nothing_else(kind, long):
 
     last = outcome(generator if long else plain)
     assert isinstance(last, Failed)
-    assert isinstance(last.error, kind) or (long and kind is StopIteration and isinstance(last.error, RuntimeError))
+    assert isinstance(last.error, kind) or (kind is StopIteration and isinstance(last.error, RuntimeError))
 
 
 def test_a_keyboard_interrupt_reaches_who_pressed_the_key():
