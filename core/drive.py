@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from .diffusion import parameterisation
 from .errors import Interrupted, OutOfMemory
+from .models.residency import out_of_memory
 from .run import Event, Run
 from .values import Call, Progress
 
@@ -111,15 +111,22 @@ def _passed(waiting: Sequence[tuple[int, Call]], members: Sequence[int], network
 
 
 def _fitted(calls: Sequence[Call], networks: Residency) -> list[Tensor]:
-    """A forward pass; where it does not fit, room is made, and it is tried once more."""
-    with contextlib.suppress(torch.OutOfMemoryError):
-        return _forward(calls, networks)
-    networks.clear()  # only here, after the error and the tensors in its frames have gone
-    try:
-        return _forward(calls, networks)
-    except torch.OutOfMemoryError as error:
-        shape = tuple(calls[0].x.shape[1:])
-        raise OutOfMemory(f"{len(calls)} images of {shape} do not fit; in memory are:\n{networks.table()}") from error
+    """All calls in one forward pass; where that does not fit, room is made, then by half as many, to one by one."""
+    size, cleared = len(calls), False
+    while True:
+        try:
+            return [x for first in range(0, len(calls), size) for x in _forward(calls[first : first + size], networks)]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if not cleared:
+            networks.clear()  # only here, after the error and the tensors in its frames have gone
+            cleared = True
+        elif size > 1:
+            size = -(-size // 2)
+        else:
+            shape = tuple(calls[0].x.shape[1:])
+            raise OutOfMemory(f"an image of {shape} does not fit; in memory are:\n{networks.table()}")
 
 
 def _forward(calls: Sequence[Call], networks: Residency) -> list[Tensor]:

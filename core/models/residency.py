@@ -190,7 +190,7 @@ class Residency:
         try:
             return self._ready(recipe)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         # Only here, after the error and the tensors in its frames have gone.
         with self._changed:
@@ -199,7 +199,7 @@ class Residency:
         try:
             return self._ready(recipe)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             said = f"the {_words(recipe)} does not fit on {self.device}; on it are:\n{self.table()}"
             raise OutOfMemory(said) from error
@@ -275,15 +275,15 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is an allocator's way to say no; the CPU's has no error class of its own."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
 def _release(device: torch.device) -> None:
     gc.collect()  # a network may hold itself
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator has no error class of its own.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _bytes(network: nn.Module) -> int:

@@ -387,9 +387,23 @@ def test_what_does_not_fit_even_then_fails_with_a_table_of_what_is_in_memory():
     networks = Networks(full)
     last = ends([job(networks, guided())], networks)[0]
     assert isinstance(last.error, OutOfMemory)
-    assert str(last.error) == "4 images of (4, 8, 8) do not fit; in memory are:\na toy of 3 bytes"
-    assert networks.cleared == 1
-    assert len(networks.passes) == 2
+    assert str(last.error) == "an image of (4, 8, 8) does not fit; in memory are:\na toy of 3 bytes"
+    assert networks.passes == [4, 4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "refused", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: no"), MemoryError()]
+)
+def test_images_that_do_not_fit_together_go_by_half_as_many(refused):
+    def network(x, *arguments):
+        if len(x) > 2:
+            raise refused
+        return gaussian(x, *arguments)
+
+    networks = Networks(network)
+    halved = pictures([job(networks, guided(), steps=1)], networks)[0]
+    assert networks.passes == [4, 4, 2, 2]
+    torch.testing.assert_close(halved, pictures([job(Networks(), guided(), steps=1)], Networks())[0])
 
 
 def test_runs_that_do_not_fit_together_go_one_by_one():
