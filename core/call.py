@@ -83,14 +83,12 @@ class Desk:
     report: Callable[[Progress], None]
 
 
-def work(step: Step, desk: Desk) -> Work:
-    """All that one node does, said step by step."""
-    links = _eager(step)
-    values = yield Wants(tuple(links.values()))
+def work(step: Step, plugged: Mapping[str, Any], desk: Desk) -> Work:
+    """All that one node does, said step by step; `plugged` are the values of what it `wants`."""
     given = {spec.name: desk.hidden(spec.hidden) for spec in step.node.inputs if spec.hidden}
     given |= {name: None if isinstance(v, Link) else v for name, v in step.inputs.items()}
     given |= {spec.name: step.inputs[spec.name] for spec in step.node.inputs if spec.raw and spec.name in step.inputs}
-    given |= zip(links, values, strict=True)
+    given |= plugged
     if step.node.asks is not None:
         given = yield from _asked(step, step.node.asks, given)
     before = _versions(step, given)
@@ -100,13 +98,8 @@ def work(step: Step, desk: Desk) -> Work:
     return (yield from _gathered(step, returned))
 
 
-def wanted(begun: Work) -> tuple[Link, ...]:
-    """What the first word of a node's work is: the outputs that are plugged into it."""
-    first = next(begun)
-    return first.links if isinstance(first, Wants) else ()
-
-
-def _eager(step: Step) -> dict[str, Link]:
+def wants(step: Step) -> dict[str, Link]:
+    """What has to be there before the node can begin: all that is plugged in, but for lazy inputs and raw links."""
     apart = {spec.name for spec in step.node.inputs if spec.lazy or spec.raw}
     return {name: v for name, v in step.inputs.items() if isinstance(v, Link) and name not in apart}
 

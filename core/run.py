@@ -242,32 +242,19 @@ class DynamicPrompt:
 class _Frame:
     """A node whose result somebody needs: what it does, and what it waits for."""
 
-    __slots__ = (
-        "answer",
-        "began",
-        "error",
-        "missing",
-        "said",
-        "seconds",
-        "started",
-        "step",
-        "wanted",
-        "warnings",
-        "work",
-    )
+    __slots__ = ("answer", "began", "error", "missing", "said", "seconds", "step", "wanted", "warnings", "work")
 
-    def __init__(self, step: Step, run: Run) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
-        self.warnings: list[str] = []
-        self.said: list[Event] = []  # in a call that has not returned yet
-        self.work = call.work(step, _desk(self, run))
-        self.wanted: tuple[Link, ...] | None = call.wanted(self.work)  # None: it does not wait for outputs
+        self.work: call.Work | None = None  # None: it has not begun
+        self.wanted: tuple[Link, ...] | None = tuple(call.wants(step).values())  # None: it does not wait for outputs
         self.answer: Any = None  # to what it said last, where that was no wish for outputs
         self.error: BaseException | None = None
         self.missing = 0  # nodes that have to finish before it can go on
-        self.started = False
         self.began = 0.0  # when its coroutines were started
         self.seconds = 0.0
+        self.warnings: list[str] = []
+        self.said: list[Event] = []  # in a call that has not returned yet
 
 
 class _Done(dict[str, "Outputs"]):
@@ -355,7 +342,8 @@ class _Evaluation:
     def close(self) -> None:
         """End what is still going on."""
         for frame in self._frames.values():
-            frame.work.close()
+            if frame.work is not None:
+                frame.work.close()
         if self._loop is not None:
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()
@@ -377,12 +365,12 @@ class _Evaluation:
                 self._end(step, outputs)
                 yield self._run.told(Finished(node_id, outputs, cached=True, ui=ui))
                 return False
-            frame = self._frames[node_id] = _Frame(step, self._run)
+            frame = self._frames[node_id] = _Frame(step)
         elif frame.missing:
             return False
         if not self._there(frame):
             return False
-        if not frame.started and self._made_elsewhere(frame.step):
+        if frame.work is None and self._made_elsewhere(frame.step):
             del self._frames[node_id]  # and is looked for in the cache again
             self._parked.append(node_id)
             return False
@@ -403,10 +391,12 @@ class _Evaluation:
         try:
             if self._run.stopping:
                 raise Interrupted("stopped")
-            if not frame.started:
-                frame.started = True
+            if frame.work is None:
                 yield self._run.told(Started(step.id))
-            result = yield from self._advanced(frame)
+                plugged = dict(zip(call.wants(step), self._values(frame), strict=True))
+                frame.work = call.work(step, plugged, _desk(frame, self._run))
+                del plugged
+            result = yield from self._advanced(frame, frame.work)
             if result is None:
                 return False
             outputs, sound = self._kept(frame, result)
@@ -430,12 +420,14 @@ class _Evaluation:
         yield self._run.told(Finished(step.id, outputs, False, frame.seconds, result.files, ui))
         return False
 
-    def _advanced(self, frame: _Frame) -> Generator[Event | list[Call], Answers | None, call.Result | None]:
+    def _advanced(
+        self, frame: _Frame, work: call.Work
+    ) -> Generator[Event | list[Call], Answers | None, call.Result | None]:
         """Answer what a node says until it ends, or has to wait: then None."""
         answer, error = self._values(frame) if frame.wanted is not None else frame.answer, frame.error
         frame.answer = frame.error = None
         while True:
-            said = _resumed(frame, answer, error)
+            said = _resumed(frame, work, answer, error)
             answer = error = None
             while frame.said:
                 yield frame.said.pop(0)
@@ -560,11 +552,11 @@ def _answered(
         frame.seconds += time.perf_counter() - began
 
 
-def _resumed(frame: _Frame, answer: object, error: BaseException | None) -> object:
+def _resumed(frame: _Frame, work: call.Work, answer: object, error: BaseException | None) -> object:
     """What a node says next; a `call.Result` at its end."""
     began = time.perf_counter()
     try:
-        return frame.work.send(answer) if error is None else frame.work.throw(error)
+        return work.send(answer) if error is None else work.throw(error)
     except StopIteration as end:
         return end.value
     finally:

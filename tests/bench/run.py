@@ -60,6 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [
         *executor(given.pairs),
+        *shapes(given.pairs),
         unet_pass(given.pairs),
         sampling(given.pairs),
         queue(max(given.pairs // 2, 2)),
@@ -95,12 +96,62 @@ def executor(pairs: int) -> list[Row]:
     return [Row(name, measured(act, pairs) / len(chain) * 1e6, None, None, "", "µs") for name, act in work.items()]
 
 
-def run_chain(planned: Any) -> None:
-    """Run it with nothing cached."""
+def run_chain(planned: Any, cache: Cache | None = None) -> None:
+    """Run it, by default with nothing cached."""
     nowhere: Any = None
     context = Context(nowhere, nowhere, Path(), Path())
-    ends = [e for _, e in drive([Run(planned, Cache(), context)], nowhere) if isinstance(e, Failed)]
+    ends = [e for _, e in drive([Run(planned, cache or Cache(), context)], nowhere) if isinstance(e, Failed)]
     assert not ends, ends
+
+
+def shapes(pairs: int) -> list[Row]:
+    """Large graphs of several shapes: what stands between a post and the first node, and a run of them."""
+
+    @node("bench")
+    def add(a: int = 0, b: int = 0) -> int:
+        return a + b
+
+    def at(a: str, b: str) -> Instance:
+        return Instance(add.id, {"a": Link(a, 0), "b": Link(b, 0)})
+
+    first = {"0": Instance(add.id, {"a": 1})}
+    last, registry = "last", {add.id: add}
+    chain = first | {str(k): at(str(k - 1), str(k - 1)) for k in range(1, 10_000)}
+    fan = first | {str(k): at("0", "0") for k in range(1, 10_000)}
+    ladder = {"l0": first["0"], "r0": first["0"]}
+    for k in range(1, 40):
+        ladder |= {f"l{k}": at(f"l{k - 1}", f"r{k - 1}"), f"r{k}": at(f"r{k - 1}", f"l{k - 1}")}
+    graphs = {
+        "a chain of 10,000 nodes": (chain, ["9999"]),
+        "a fan of 10,000 nodes": (fan, list(fan)),
+        "a ladder of 40 diamonds, 2^40 ways": (ladder | {last: at("l39", "r39")}, [last]),
+    }
+    rows = []
+    for name, (graph, ends) in graphs.items():
+        rows.append(
+            Row(f"validate {name}", measured(lambda g=graph: list(problems(g, registry)), pairs) * 1e3, None, None, "")
+        )  # type: ignore[misc]
+        rows.append(
+            Row(
+                f"plan and run {name}",
+                measured(lambda g=graph, e=ends: run_chain(plan(g, registry, e)), pairs) * 1e3,
+                None,
+                None,
+                "",
+            )
+        )  # type: ignore[misc]
+    short = {i: chain[i] for i in map(str, range(1000))}
+    kept = Cache()
+    run_chain(plan(short, registry, ["999"]), kept)
+
+    def replay() -> None:
+        assert not list(problems(short, registry))
+        run_chain(plan(short, registry, ["999"]), kept)
+
+    return [
+        *rows,
+        Row("validate, plan and replay a cached chain of 1,000", measured(replay, pairs) * 1e3, None, None, ""),
+    ]
 
 
 def unet_pass(pairs: int) -> Row:
