@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -27,11 +28,11 @@ class _Kept:
 class Cache:
     """What has been computed.  Drops by recompute cost over size and recency (GreedyDual-Size, Cao and Irani 1997)."""
 
-    def __init__(self, budget: int = 2 << 30, store: Store | None = None) -> None:
-        self.budget = budget
+    def __init__(self, budget: int = 2 << 30, store: Store | None = None, most: float = math.inf) -> None:
+        self.budget, self.most = budget, most  # bytes, and results
         self.store = store
+        self.bytes = 0  # what the results in memory take
         self._kept: dict[str, _Kept] = {}
-        self._bytes = 0
         self._clock = 0.0  # the score of the last one dropped: what is used now scores above it
         self._begun: dict[str, object] = {}  # keys of what is being made, and by whom
         self._lock = threading.RLock()
@@ -40,8 +41,7 @@ class Cache:
         """Which tier has the result of `step`: "memory", "disk" or None.  Reads no tensor."""
         if step.key in self._kept:
             return "memory"
-        stored = self.store is not None and step.stored_key is not None and self.store.has(step.stored_key)
-        return "disk" if stored else None
+        return "disk" if self.store and step.stored_key and self.store.has(step.stored_key) else None
 
     def get(self, step: Step) -> Outputs | None:
         """The result of `step`, from whichever tier has it."""
@@ -49,9 +49,7 @@ class Cache:
             if (kept := self._kept.get(step.key)) is not None:
                 kept.score = self._score(kept.seconds, kept.bytes)
                 return kept.outputs
-        if self.store is None or step.stored_key is None:
-            return None
-        outputs = self.store.get(step.stored_key)
+        outputs = self.store.get(step.stored_key) if self.store and step.stored_key else None
         if outputs is not None:
             self._keep(step.key, outputs, WRITE_START)
         return outputs
@@ -70,7 +68,7 @@ class Cache:
         self._keep(step.key, outputs, seconds, shown=shown)
         room = size(outputs)
         worth = shown or seconds > WRITE_START + 2 * room / WRITE_SPEED or (step.node.wants_context and room <= SMALL)
-        if worth and self.store is not None and step.stored_key is not None:
+        if worth and self.store and step.stored_key:
             self.store.put(step.stored_key, outputs, seconds)
         return True
 
@@ -82,52 +80,51 @@ class Cache:
     def release(self, maker: object, step: Step | None = None) -> None:
         """`maker` has made `step`, or without one: has given up all that it began."""
         with self._lock:
-            keys = tuple(self._begun) if step is None else (step.key,)
-            for key in keys:
-                if self._begun.get(key) is maker:
-                    del self._begun[key]
+            made = set(self._begun) if step is None else {step.key}
+            self._begun = {key: by for key, by in self._begun.items() if by is not maker or key not in made}
 
     def rekey(self, old: Step, new: Step) -> None:
         """`new` is `old`, now that its files are known by their content: it has the same result."""
         with self._lock:
-            kept = self._kept.pop(old.key, None)
-            if kept is not None:
-                self._bytes -= kept.bytes
+            kept = self._dropped(old.key)
         if kept is not None:
             self.put(new, kept.outputs, kept.seconds, shown=kept.shown)
 
     def drop(self, step: Step) -> None:
         """Forget the result of `step` in memory."""
         with self._lock:
-            if (kept := self._kept.pop(step.key, None)) is not None:
-                self._bytes -= kept.bytes
+            self._dropped(step.key)
+
+    def forget(self) -> None:
+        """Forget everything that is in memory."""
+        with self._lock:
+            self._kept.clear()
+            self.bytes = 0
 
     def clear(self) -> None:
         """Forget everything, on disk too."""
-        with self._lock:
-            self._kept.clear()
-            self._bytes = 0
-        if self.store is not None:
+        self.forget()
+        if self.store:
             self.store.clear()
-
-    @property
-    def bytes(self) -> int:
-        """What the results in memory take."""
-        return self._bytes
 
     def _keep(self, key: str, outputs: Outputs, seconds: float, *, shown: bool = False) -> None:
         with self._lock:
-            if (before := self._kept.pop(key, None)) is not None:
-                self._bytes -= before.bytes
+            self._dropped(key)
             room = size(outputs) + OVERHEAD
             if room > self.budget:
                 return
             self._kept[key] = _Kept(outputs, room, seconds, self._score(seconds, room), shown)
-            self._bytes += room
-            while self._bytes > self.budget:
-                worst = min(self._kept, key=lambda k: self._kept[k].score)
+            self.bytes += room
+            while self.bytes > self.budget or len(self._kept) > self.most:
+                worst = min(self._kept, key=lambda k: self._kept[k].score)  # of equals the first that came
                 self._clock = self._kept[worst].score
-                self._bytes -= self._kept.pop(worst).bytes
+                self._dropped(worst)
+
+    def _dropped(self, key: str) -> _Kept | None:
+        """What was kept under `key` until now."""
+        kept = self._kept.pop(key, None)
+        self.bytes -= kept.bytes if kept else 0
+        return kept
 
     def _score(self, seconds: float, room: int) -> float:
         return self._clock + seconds / room

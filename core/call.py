@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ class Calling:
     node: str
     index: int  # of the item in a list
     report: Callable[[Progress], None]  # raises `Interrupted` where somebody has pressed stop
+    owner: Mapping[str, str] = field(default_factory=dict)  # whose run it is: client_id, prompt_id
 
 
 CALLING: ContextVar[Calling] = ContextVar("calling")
@@ -81,6 +82,7 @@ class Desk:
     hidden: Callable[[str], object]  # the value of a hidden input, by its kind
     adapted: Callable[[object, str], object]  # a foreign value as our own nodes take it, by its wire
     report: Callable[[Progress], None]
+    owner: Mapping[str, str]  # whose run it is
 
 
 def work(step: Step, plugged: Mapping[str, Any], desk: Desk) -> Work:
@@ -132,7 +134,7 @@ def _called(step: Step, given: Mapping[str, Any], desk: Desk) -> Generator[Said,
                 yield block
             result: object = Returned(tuple(Blocked() for _ in step.node.outputs))
         elif step.node.pack:
-            variables.run(CALLING.set, Calling(step.id, index, desk.report))
+            variables.run(CALLING.set, Calling(step.id, index, desk.report, desk.owner))
             result = variables.run(partial(step.node, **arguments))
         else:
             result = step.node(**_fitting(step, arguments, desk), **desk.context)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -25,11 +24,8 @@ class Digests:
 
     def of(self, path: Path) -> str:
         """Sha256 of a file's content; of a folder: of the names and hashes of the files in it."""
-        with self._lock:
-            begun = self._begun.get(self.stand_in(path))
-        if begun is not None:
-            return begun.result()
-        return self.known(path) or self._hashed(path)
+        begun = self._begun.get(self.stand_in(path))
+        return begun.result() if begun else self.known(path) or self._hashed(path)
 
     def known(self, path: Path) -> str | None:
         """The hash of a file or folder, if it was computed since that last changed."""
@@ -49,9 +45,8 @@ class Digests:
 
     def content(self, stand_in: str) -> str | None:
         """The hash that was begun for `stand_in`, waited for.  None if the file had changed or gone before it came."""
-        with contextlib.suppress(OSError):
-            if (begun := self._begun.get(stand_in)) is not None:
-                begun.result()
+        if begun := self._begun.get(stand_in):
+            wait([begun])
         return self._found.get(stand_in)
 
     @staticmethod

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import resolve_name
 from pathlib import Path
 
 from .errors import StorageError
@@ -19,7 +20,6 @@ from .schema import Node
 ROOT = Path(__file__).parent.parent
 PACKAGE = __name__.rsplit(".", 2)[0]  # this package, by whatever name it was loaded
 ANSWERING = ("core.drive", "core.trees", "core.store")  # what answers and stores every node's work
-NETWORKS = "core.models"  # whose modules are imported by a name that no import shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,14 @@ class Environment:
     transformers: str
 
 
+def installed(name: str) -> str:
+    """The version of a library, or of Limner itself, which may lie in a folder without being installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def described(device: str, dtype: str) -> Environment:
     """The environment of a device that has been resolved."""
     return Environment(device, dtype, "sdpa", version("torch"), version("transformers"))
@@ -42,10 +50,8 @@ def remember(folder: Path, asked: str, environment: Environment) -> None:
     """Note what `asked` (the device and dtype that somebody named) came to, for those who must not load torch."""
     known = _read(folder)
     if known.get(asked) != asdict(environment):
-        try:
+        with suppress(StorageError):
             write(folder / "environment.json", json.dumps(known | {asked: asdict(environment)}, indent=1))
-        except StorageError:
-            return
 
 
 def remembered(folder: Path, asked: str) -> Environment | None:
@@ -54,8 +60,7 @@ def remembered(folder: Path, asked: str) -> Environment | None:
         environment = Environment(**_read(folder)[asked])
     except (KeyError, TypeError):
         return None
-    now = described(environment.device, environment.dtype)
-    return environment if environment == now else None
+    return environment if environment == described(environment.device, environment.dtype) else None
 
 
 def salted(environment: Environment) -> Salt:
@@ -74,50 +79,40 @@ def salted(environment: Environment) -> Salt:
 @cache
 def code(module: str) -> str:
     """A digest of a module of this package and of all that it imports from it, wherever the import stands."""
-    seen: set[str] = set()
-    waiting = [module, *ANSWERING, *(f"{NETWORKS}.{p.stem}" for p in ROOT.joinpath(*NETWORKS.split(".")).glob("*.py"))]
+    networks = (ROOT / "core" / "models").glob("*.py")  # which are imported by names that no import shows
+    waiting = [module, *ANSWERING, *(f"core.models.{path.stem}" for path in networks)]
+    sources: dict[str, bytes] = {}
     while waiting:
         name = waiting.pop()
-        if name not in seen and _file(name) is not None:
-            seen.add(name)
-            waiting += _imports(name)
+        if name not in sources and (found := _module(name)):
+            sources[name], imports = found
+            waiting += imports
     digest = blake2b(digest_size=8)
-    for name in sorted(seen):
-        if (path := _file(name)) is not None:
-            digest.update(f"{name}\0".encode() + path.read_bytes())
+    for name, source in sorted(sources.items()):
+        digest.update(f"{name}\0".encode() + source)
     return digest.hexdigest()
 
 
 @cache
-def _imports(module: str) -> tuple[str, ...]:
-    path = _file(module)
-    if path is None:
-        return ()
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    tree = ast.parse(path.read_bytes())
-    return tuple(name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in _named(node, package))
-
-
-def _named(node: ast.ImportFrom, package: str) -> Iterator[str]:
-    if not node.level:
-        return
-    parts = package.split(".")
-    base = parts[: len(parts) - node.level + 1]
-    module = ".".join([*base, node.module] if node.module else base)
-    yield module
-    for alias in node.names:  # `from . import samplers` names modules
-        yield f"{module}.{alias.name}"
-
-
-@cache
-def _file(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split("."))
-    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+def _module(name: str) -> tuple[bytes, list[str]] | None:
+    """The source of a module of this package, and the names that it imports from it; None: there is no such module."""
+    folder = ROOT.joinpath(*name.split("."))
+    init = folder / "__init__.py"
+    path = init if init.is_file() else folder.with_suffix(".py")
+    if not path.is_file():
+        return None
+    source = path.read_bytes()
+    package = f"{PACKAGE}.{name}" if path == init else f"{PACKAGE}.{name}".rpartition(".")[0]
+    found: list[str] = []
+    for part in ast.walk(ast.parse(source)):
+        if isinstance(part, ast.ImportFrom) and part.level:
+            base = resolve_name("." * part.level + (part.module or ""), package)
+            found += [base, *(f"{base}.{alias.name}" for alias in part.names)]  # `from . import samplers` names modules
+    return source, [each.removeprefix(f"{PACKAGE}.") for each in found]
 
 
 def _read(folder: Path) -> dict[str, dict[str, str]]:
-    try:
+    with suppress(OSError, ValueError):
         known = json.loads((folder / "environment.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+        return known if isinstance(known, dict) else {}
+    return {}

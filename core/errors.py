@@ -12,6 +12,12 @@ LimnerError
 ├── OutOfMemory         a network or a batch that does not fit, with what holds the memory
 ├── BadReturn           a node that returned something else than it declares
 ├── TimeLimit           a run that took longer than it was given
+├── Busy                another server has these files
+├── QueueUnreadable     a queue whose file is damaged, or of a later version
+├── NoSuchJob           a job that is named and not there
+├── Conflict            a job that is not in a state for what is asked
+├── Gone                events that are no longer kept
+├── WorkerLost          a worker that has ended, or was ended, with its jobs unfinished
 └── Interrupted         the user has stopped the run
 """
 
@@ -117,6 +123,47 @@ class TimeLimit(LimnerError):
 
     code = "timeout"
     exit_code = 124
+
+
+class Busy(LimnerError):
+    """Another server has these files."""
+
+    code = "busy"
+    exit_code = 2
+
+
+class QueueUnreadable(LimnerError):
+    """A queue whose file is damaged, or of a later version.  The file is left as it is."""
+
+    code = "bad_queue"
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class NoSuchJob(LimnerError):
+    """A job that is named and not there."""
+
+    code = "no_such_job"
+
+
+class Conflict(LimnerError):
+    """A job that is not in a state for what is asked."""
+
+    code = "conflict"
+
+
+class Gone(LimnerError):
+    """Events that are no longer kept: who asks for them must look at the jobs instead."""
+
+    code = "gone"
+
+
+class WorkerLost(LimnerError):
+    """A worker that has ended, or was ended, with its jobs unfinished."""
+
+    code = "worker_lost"
 
 
 class Interrupted(LimnerError):

@@ -15,7 +15,7 @@ from .run import below, will_run
 
 Verdict = Literal["HIT", "MISS", "RUN", "SKIP"]  # in the cache; to compute; runs every time; not needed
 
-WHERE = {"memory": "in memory", "disk": "on disk"}
+NEVER: dict[str, Any] = {"key": None, "stored": None, "inputs": {}}  # what is known of a node that has never run
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,33 @@ class Explained:
 def explain(plan: Plan, cache: Cache, seen: Mapping[str, Any], forced: frozenset[str] = frozenset()) -> list[Explained]:
     """Every node of the plan, in order.  `seen` is what they were when they last ran (`Store.seen`)."""
     runs, hits = will_run(plan, cache, forced)
-    again = {i: "forced" if i in forced else "below a forced node" for i in below(plan, forced)}
-    changed: set[str] = set()  # nodes whose results are not those of the last time
+    memory = {i for i in hits if cache.where(plan.steps[i]) == "memory"}
+    again = below(plan, forced)
+    changed = {i for i, step in plan.steps.items() if seen.get(i, NEVER)["key"] != step.key}
     found: list[Explained] = []
     for step in plan.steps.values():
-        before = seen.get(step.id)
-        if before is None or before["key"] != step.key:
-            changed.add(step.id)
-        verdict, reason = _verdict(step, before, runs, hits, changed, again)
-        if step.id in hits:
-            reason = WHERE[cache.where(step) or "disk"]
+        before = seen.get(step.id, NEVER)
+        stored = before["stored"]
+        settings = [k for k, v in step.inputs.items() if before["inputs"].get(k) != _short(v)]
+        above = [v.node for v in step.inputs.values() if isinstance(v, Link) and v.node in changed]
+        rules: tuple[tuple[object, Verdict, str], ...] = (  # the first that holds
+            (step.id in memory, "HIT", "in memory"),
+            (step.id in hits, "HIT", "on disk"),
+            (step.id not in runs, "SKIP", "not needed: what it is for is cached"),
+            (step.node.delivers, "RUN", "output node"),
+            (not step.node.cached, "RUN", "always runs"),
+            (not step.cached, "RUN", "below a node that always runs"),
+            (step.id in forced, "RUN", "forced"),
+            (step.id in again, "RUN", "below a forced node"),
+            (before is NEVER, "MISS", "first run"),
+            (settings, "MISS", f"{', '.join(settings)} changed"),
+            (above, "MISS", f"upstream {', '.join(dict.fromkeys(above))}"),
+            (step.id in changed, "MISS", "the node or a file that it names changed"),
+            (stored and not step.stored_key, "MISS", "not known yet: the device, or what a file holds"),
+            (stored and stored != step.stored_key, "MISS", "code, libraries or device changed"),
+            (True, "MISS", "not kept: quick to make again, or dropped for room"),
+        )
+        verdict, reason = next((verdict, reason) for holds, verdict, reason in rules if holds)
         found.append(Explained(step.id, step.node.id, verdict, reason, step.key[:8]))
     return found
 
@@ -52,40 +69,6 @@ def records(steps: Iterable[Step]) -> dict[str, Any]:
         step.id: {"key": step.key, "stored": step.stored_key, "inputs": {k: _short(v) for k, v in step.inputs.items()}}
         for step in steps
     }
-
-
-def _verdict(  # noqa: PLR0913 - a step, and all that bears on it
-    step: Step, before: Any, runs: set[str], hits: set[str], changed: set[str], again: Mapping[str, str]
-) -> tuple[Verdict, str]:
-    if step.id in hits:
-        return "HIT", ""
-    if step.id not in runs:
-        return "SKIP", "not needed: what it is for is cached"
-    if step.node.delivers:
-        return "RUN", "output node"
-    if not step.cached:
-        return "RUN", "below a node that always runs" if step.node.cached else "always runs"
-    if step.id in again:
-        return "RUN", again[step.id]
-    return "MISS", _reason(step, before, changed)
-
-
-def _reason(step: Step, before: Any, changed: set[str]) -> str:
-    if before is None:
-        return "first run"
-    settings = [k for k, v in step.inputs.items() if before["inputs"].get(k) != _short(v)]
-    if settings:
-        return f"{', '.join(settings)} changed"
-    above = [v.node for v in step.inputs.values() if isinstance(v, Link) and v.node in changed]
-    if above:
-        return f"upstream {', '.join(dict.fromkeys(above))}"
-    if before["key"] != step.key:
-        return "the node or a file that it names changed"
-    if before["stored"] is not None and step.stored_key is None:
-        return "not known yet: the device, or what a file holds"
-    if before["stored"] is not None and before["stored"] != step.stored_key:
-        return "code, libraries or device changed"
-    return "not kept: quick to make again, or dropped for room"
 
 
 def _short(value: object) -> object:

@@ -1,14 +1,17 @@
-"""Writing files whole or not at all, and names that stay inside their folder."""
+"""Reading plain files only, writing them whole or not at all, and names that stay inside their folder."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from secrets import token_hex
+from typing import BinaryIO
 
 from .errors import StorageError, UsageError
 
@@ -17,6 +20,7 @@ FORBIDDEN = re.compile(
     r'[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff<>:"|?*\\]'
 )  # and marks that turn text round
 LONGEST = 240, 1000  # bytes of a name, and of a path
+PLAINLY = sum(getattr(os, f"O_{name}", 0) for name in ("NOFOLLOW", "NONBLOCK", "CLOEXEC", "BINARY"))
 
 
 @contextmanager
@@ -38,16 +42,33 @@ def numbered(folder: Path, prefix: str, suffix: str, fill: Callable[[Path], None
     `prefix` may lead into folders below `folder`.  No two callers get one number, not in other processes either.
     """
     first = safe_join(folder, f"{prefix}_00001{suffix}")
-    with _beside(first) as temporary:
+    stem = prefix.rpartition("/")[2]
+
+    def paths() -> Iterator[Path]:
+        for number in count(_last_number(first, stem, suffix) + 1):
+            yield first.with_name(f"{stem}_{number:05}{suffix}")
+
+    return placed(first, paths(), fill)
+
+
+def placed(
+    beside: Path, paths: Iterable[Path], fill: Callable[[Path], None], same: Callable[[Path], bool] = lambda _: False
+) -> Path:
+    """Have `fill` write a new file, and give it the first of `paths` that is free, or else already the `same`.
+
+    `beside` is any path in the folder of `paths`, which are asked for once the file is filled.
+    """
+    with _beside(beside) as temporary:
         fill(temporary)
         _sync(temporary)
-        number = _last_number(first, prefix.rpartition("/")[2], suffix)
-        while True:
-            number += 1
-            path = first.with_name(f"{prefix.rpartition('/')[2]}_{number:05}{suffix}")
-            with suppress(FileExistsError):
+        for path in paths:
+            try:
                 _claim(path, temporary)
-                return path
+            except FileExistsError:
+                if not same(path):
+                    continue
+            return path
+    raise StorageError(beside, "every name for it is taken")
 
 
 def write(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -78,14 +99,32 @@ def safe_join(root: Path, name: str, *, links: bool = False) -> Path:
     if len(name.encode()) > LONGEST[1]:
         raise UsageError(f"{name!r} is no file name: it is too long")
     path = root.joinpath(*parts)
-    try:
-        target = path.resolve()
-        inside = links or target.is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a link to itself
-        inside = False
-    if not inside:
-        raise UsageError(f"{name!r} leads out of {root}")
+    if not links and not inside(path, root):
+        raise UsageError(f"{name!r} leads out of the folder {root.name}")
     return path
+
+
+def inside(path: Path, root: Path) -> bool:
+    """Whether `path` lies below `root` when all links are followed."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return False
+
+
+def opened(root: Path, name: str) -> BinaryIO:
+    """The plain file `name` below `root`, to read.  Raises `UsageError` where `safe_join` does, and OSError.
+
+    What is put in its place meanwhile is not followed out of `root`, and a pipe is not waited for.
+    """
+    target = safe_join(root, name).resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise UsageError(f"{name!r} leads out of the folder {root.name}")
+    descriptor = os.open(target, os.O_RDONLY | PLAINLY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "is no plain file")
+    return os.fdopen(descriptor, "rb")
 
 
 @contextmanager

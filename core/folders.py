@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .digests import Digests, files
 from .errors import ImageFileError, ModelFileError, ModelMissing, UsageError
-from .files import reason, safe_join
+from .files import inside, reason, safe_join
 from .plan import Fingerprint
 from .schema import FileHint, ModelFile
 
 SHIPPED = Path(__file__).parent / "models" / "default"
 DEFAULT_MODEL = "limner-64"  # the checkpoint that comes with the package
 DEFAULT_ENCODER = "minilm-l6"  # and its text encoder, by itself
-MODEL_FOLDERS = ("checkpoints", "unet", "vae", "text_encoders")
+MODEL_FOLDERS = (
+    "checkpoints", "unet", "vae", "text_encoders", "loras", "controlnet", "embeddings", "upscale", "clip_vision",
+    "style_models", "gligen", "vae_approx", "hypernetworks", "diffusers", "photomaker", "configs",
+)  # fmt: skip
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = dict.fromkeys(MODEL_FOLDERS, ()) | {  # ComfyUI's, and those it had once
+    "unet": ("diffusion_models",),
+    "text_encoders": ("clip",),
+    "controlnet": ("t2i_adapter",),
+    "upscale": ("upscale_models",),
+}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 BACKGROUND = 64 << 20  # bytes from which a file is hashed beside the run, not before it
+ELSEWHERE = re.compile(r"(.+) \[(input|output|temp)\]")  # how ComfyUI names a picture that is not in input
 
 
 def default_base() -> Path:
@@ -27,54 +38,98 @@ def default_base() -> Path:
     return user_data_path("limner", appauthor=False)
 
 
+def known_as(folder: str) -> str:
+    """Our name of a folder of models that ComfyUI may call otherwise."""
+    return next((ours for ours, others in OTHER_NAMES.items() if folder in others), folder)
+
+
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """A base directory, and the memory of what its files hash to."""
+    """Where everything lies, and the memory of what files hash to."""
 
     base: Path
     digests: Digests
+    inputs: Path  # where pictures are read from
+    output: Path  # where they are saved
+    temp: Path  # where previews go
+    data: Path  # where the database and the cache are
+    first: Mapping[str, Sequence[Path]] = field(default_factory=dict)  # further folders of models, looked at before ...
+    further: Mapping[str, Sequence[Path]] = field(default_factory=dict)  # ... and after those of the base directory
 
     @classmethod
-    def at(cls, base: Path) -> Folders:
-        """The folders below `base`; nothing is made before it is needed."""
-        return cls(base, Digests(base / "cache" / "digests.db"))
-
-    @property
-    def inputs(self) -> Path:
-        """Where pictures are read from."""
-        return self.base / "input"
-
-    @property
-    def output(self) -> Path:
-        """Where pictures are saved."""
-        return self.base / "output"
-
-    @property
-    def temp(self) -> Path:
-        """Where previews go."""
-        return self.base / "temp"
+    def at(  # noqa: PLR0913 - the folders that somebody may want elsewhere
+        cls,
+        base: Path,
+        *,
+        inputs: Path | None = None,
+        output: Path | None = None,
+        temp: Path | None = None,
+        data: Path | None = None,
+        first: Mapping[str, Sequence[Path]] | None = None,
+        further: Mapping[str, Sequence[Path]] | None = None,
+    ) -> Folders:
+        """The folders below `base`, but for those given; nothing is made before it is needed."""
+        data = data or base
+        return cls(
+            base,
+            Digests(data / "cache" / "digests.db"),
+            inputs or base / "input",
+            output or base / "output",
+            temp or base / "temp",
+            data,
+            first or {},
+            further or {},
+        )
 
     @property
     def cache(self) -> Path:
         """Where results are kept."""
-        return self.base / "cache"
+        return self.data / "cache"
+
+    @property
+    def user(self) -> Path:
+        """Where an editor keeps its settings and workflows."""
+        return self.base / "user" / "default"
+
+    def pictures(self, kind: str) -> Path:
+        """The folder that ComfyUI calls "input", "output" or "temp"."""
+        found = {"input": self.inputs, "output": self.output, "temp": self.temp}.get(kind)
+        if found is None:
+            raise UsageError(f"there is no folder of the type {kind!r}; there are: input, output, temp")
+        return found
+
+    def place(self, name: str, kind: str = "input") -> tuple[Path, str]:
+        """The folder, and the name in it, that ComfyUI means by `a.png` or by `a.png [output]`."""
+        match = ELSEWHERE.fullmatch(name)
+        return (self.pictures(match[2]), match[1]) if match else (self.pictures(kind), name)
+
+    def kinds(self) -> list[str]:
+        """The folders of models that there are, by our names: ours, then those that only somebody's settings name."""
+        return [*MODEL_FOLDERS, *sorted({*self.first, *self.further} - {*MODEL_FOLDERS})]
+
+    def roots(self, folder: str) -> list[Path]:
+        """Where models of a kind are looked for, in this order."""
+        own = [safe_join(self.base / "models", name, links=True) for name in (folder, *OTHER_NAMES.get(folder, ()))]
+        return list(dict.fromkeys([*self.first.get(folder, ()), *own, *self.further.get(folder, ())]))
 
     def model(self, folder: str, name: str) -> Path:
-        """A file or folder below `models/<folder>`, or what ships under that name."""
+        """A file or folder below `models/<folder>` or one that stands for it, or what ships under that name."""
         shipped = _shipped(folder)
         if name in shipped:
             return shipped[name]
-        path = safe_join(self.base / "models" / folder, name, links=True)
-        if not path.is_file() and not path.is_dir():
-            offered = ", ".join(self.choices(ModelFile(folder)))
-            raise ModelMissing(f"there is no {name!r} in {path.parent}; there are: {offered}")
-        return path
+        for root in self.roots(folder):
+            path = safe_join(root, name, links=True)
+            if path.is_file() or path.is_dir():
+                return path
+        offered = ", ".join(self.choices(ModelFile(folder)))
+        raise ModelMissing(f"there is no {name!r} in {self.roots(folder)[0]}; there are: {offered}")
 
     def input(self, name: str) -> Path:
-        """A file below `input`."""
-        path = safe_join(self.inputs, name)
+        """A file below `input`, or below another folder that `name` ends in, as in `a.png [output]`."""
+        root, name = self.place(name)
+        path = safe_join(root, name)
         if not path.is_file():
-            raise UsageError(f"there is no picture {name!r} in {self.inputs}")
+            raise UsageError(f"there is no picture {name!r} in {root}")
         return path
 
     def digest(self, path: Path) -> str:
@@ -84,10 +139,11 @@ class Folders:
     def choices(self, hint: FileHint) -> Sequence[str]:
         """What a drop-down offers: names with `/`, sorted, those that ship first."""
         if isinstance(hint, ModelFile):
-            return [*_shipped(hint.folder), *_models(self.base / "models" / hint.folder)]
+            found = {name for root in self.roots(hint.folder) for name in _models(root)}
+            return [*_shipped(hint.folder), *sorted(found - {*_shipped(hint.folder)})]
         root = self.inputs
-        pictures = (p for p in root.rglob("[!.]*") if p.suffix.lower() in PICTURES and p.is_file() and _inside(p, root))
-        return sorted(p.relative_to(root).as_posix() for p in pictures)
+        pictures = (p for p in root.rglob("[!.]*") if p.suffix.lower() in PICTURES and p.is_file() and inside(p, root))
+        return _Pictures(sorted(p.relative_to(root).as_posix() for p in pictures), self)
 
     def fingerprint(self, hint: FileHint, value: str) -> Fingerprint:
         """What stands for a file in a cache key: its content, or while that is computed its path, size and times."""
@@ -105,6 +161,22 @@ class Folders:
         """What came of a stand-in, waited for; None if its file has changed since."""
         digest = self.digests.content(stand_in)
         return None if digest is None else Fingerprint(digest)
+
+
+class _Pictures(list[str]):
+    """The names of the pictures in `input`.  Pictures in other folders are in it too, though they are not listed."""
+
+    def __init__(self, names: Iterable[str], folders: Folders) -> None:
+        super().__init__(names)
+        self._folders = folders
+
+    def __contains__(self, name: object) -> bool:
+        if super().__contains__(name) or not isinstance(name, str) or not ELSEWHERE.fullmatch(name):
+            return super().__contains__(name)
+        try:
+            return self._folders.input(name).suffix.lower() in PICTURES
+        except UsageError:
+            return False
 
 
 def _shipped(folder: str) -> dict[str, Path]:
@@ -140,11 +212,3 @@ def _entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:  # not there, or not for us
         return []
-
-
-def _inside(path: Path, root: Path) -> bool:
-    """Whether `safe_join` would lead there: a link that leads out of `root` is not offered."""
-    try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a link to itself
-        return False

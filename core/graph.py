@@ -125,10 +125,16 @@ def _refused(held: _Held, node_id: str, node: Node[..., object], given: Mapping[
         spec.name: given[spec.name] for spec in node.inputs if not isinstance(given.get(spec.name), Link | None)
     }
     links = {name: _wire_of(held, value) for name, value in given.items() if isinstance(value, Link)}
-    try:
-        typed = {name: coerced(spec, v) if (spec := node.input(name)) else v for name, v in constants.items()}
-    except BadValue:
-        return  # which has been said
+    unchecked = node.unchecked() if node.unchecked else frozenset[str]()
+    typed: dict[str, Any] = {}
+    for name, value in constants.items():
+        spec = node.input(name)
+        try:
+            typed[name] = coerced(spec, value) if spec else value
+        except BadValue:
+            if not {name, "*"} & unchecked:
+                return  # it has been said
+            typed[name] = value
     for name, reason in (node.checks(typed, links) if node.checks else {}).items():
         yield _problem(node_id, name, "refused", reason=reason)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +18,14 @@ from .errors import InvalidGraph, UsageError, WorkflowError
 from .explain import Explained, explain, records
 from .folders import Folders, default_base
 from .graph import Graph, Problem, ancestors, near, problems, targets
+from .litegraph.kinds import Sockets, sockets
 from .messages import say
 from .plan import Plan, Salt, plan, resettled
+from .raw import wrapped
 from .run import Event, Failed, Finished, Run, Stopped
-from .schema import Context, ModelFile, Node, Registry
+from .schema import NAMESPACE, Context, ModelFile, Node, Registry
 from .store import Store
-from .workflow import Document, Sockets, api, graph, lower
+from .workflow import Document, api, graph, lower, read
 
 if TYPE_CHECKING:
     from .models.residency import Residency
@@ -42,6 +46,9 @@ class Settings:
     disk_cache: bool = True
     output: Path | None = None  # None: the folder output of the base directory
     metadata: bool = True  # write the workflow into pictures
+    folders: Folders | None = None  # None: those of the base directory
+    cache_budget: int = 2 << 30  # bytes of results in memory
+    cache_entries: float = math.inf  # and how many of them
 
 
 class Host:
@@ -51,9 +58,9 @@ class Host:
         """Make nothing yet, and open nothing."""
         self.registry = registry
         self.settings = settings or Settings()
-        self.folders = Folders.at(self.settings.base or default_base())
+        self.folders = self.settings.folders or Folders.at(self.settings.base or default_base())
         self.store = Store(self.folders.cache / "results") if self.settings.disk_cache else None
-        self.cache = Cache(store=self.store)
+        self.cache = Cache(self.settings.cache_budget, self.store, self.settings.cache_entries)
         self._listeners: list[Callable[[object], None]] = []
 
     def listen(self, listener: Callable[[object], None]) -> None:
@@ -87,9 +94,14 @@ class Host:
     def sockets(self, kind: str) -> Sockets | None:
         """What can be plugged in and out of a type of node."""
         node = self.registry.get(kind)
-        if node is None:
-            return None
-        return Sockets(tuple((i.name, i.wire) for i in node.inputs), tuple(o.wire for o in node.outputs))
+        return None if node is None else sockets(node)
+
+    def read(self, path: Path) -> Document:
+        """The workflow in a file, in a picture that carries one, or that comes along under this name."""
+        document = read(workflow_file(path), self.sockets)
+        for warning in document.warnings:
+            logging.getLogger(NAMESPACE).warning("%s: %s", path, warning)
+        return document
 
     def problems(self, nodes: Graph, only: Iterable[str] | None = None) -> list[Problem]:
         """What stops the targets from running.  What they do not need is not looked at."""
@@ -137,7 +149,7 @@ class Host:
             prompt=api(nodes) if self.settings.metadata else None,
             extra=extra,
         )
-        return Run(planned, self.cache, context, steps, scope)
+        return Run(planned, self.cache, context, steps, scope, adapted=wrapped)
 
     def drive(self, runs: Sequence[Run]) -> Iterator[tuple[int, Event]]:
         """Every event of every run, side by side; then results keyed by stand-ins get their files' hashes."""

@@ -13,7 +13,7 @@ from .errors import UsageError
 from .explain import Explained
 from .files import replacing, write
 from .graph import Instance, Link, Problem, near
-from .host import ALL, Host, Settings, workflow_file
+from .host import ALL, Host, Settings
 from .run import Event, Failed, Finished, Stopped
 from .schema import Node
 from .values import Image
@@ -37,12 +37,14 @@ class Graph:
     def open(cls, path: Path | str, base: Path | str | None = None, **options: Any) -> Graph:
         """The graph in a workflow file, in a picture that carries one, or that comes along under this name."""
         graph = cls(base, **options)
-        graph._nodes = dict(graph._host.lowered(workflow.read(workflow_file(Path(path)))))
+        graph._nodes = dict(graph._host.lowered(graph._host.read(Path(path))))
         return graph
 
     def __getattr__(self, name: str) -> Any:
         """A function that places a node of type `name`."""
-        node = self._type(name)
+        if name.startswith("_"):  # what a copy asks for before it has anything
+            raise AttributeError(name)
+        node = next((n for n in self._host.registry.values() if n.name == name), None)
         if node is None:
             names = [n.name for n in self._host.registry.values()]
             raise AttributeError(f"there is no node type {name!r}{near(name, names)}")
@@ -57,16 +59,16 @@ class Graph:
         return place
 
     def __getitem__(self, node_id: str) -> Socket | tuple[Socket, ...]:
-        """The outputs of a node that is there already."""
-        self._instance(node_id)
-        return self._sockets(node_id)
+        """The output of a node that is there already, or all of them."""
+        outputs = self._host.registry[self._instance(node_id).type].outputs
+        sockets = tuple(Socket(self, Link(node_id, k), output.wire) for k, output in enumerate(outputs))
+        return sockets[0] if len(sockets) == 1 else sockets
 
     def set(self, node_id: str, **inputs: Any) -> None:
         """Change what is set or plugged into a node."""
         before = self._instance(node_id)
-        self._check(self._host.registry[before.type], inputs)
-        changed = {**before.inputs, **{k: _plugged(v) for k, v in inputs.items()}}
-        self._nodes[node_id] = replace(before, inputs=changed)
+        given = _given(self._host.registry[before.type], inputs)
+        self._nodes[node_id] = replace(before, inputs={**before.inputs, **given})
 
     def run(self, *only: str, forced: bool = False) -> list[Path]:
         """Run what delivers something, or the nodes named; the paths of what was saved.  Raises what a node raised."""
@@ -97,34 +99,16 @@ class Graph:
         return "\n".join(["Graph", *lines])
 
     def _placed(self, node: Node[..., object], inputs: dict[str, Any]) -> Socket | tuple[Socket, ...]:
-        self._check(node, inputs)
         stem = node.name[0].lower() + node.name[1:]
         names = (stem if k == 1 else f"{stem}{k}" for k in range(1, len(self._nodes) + 2))
         node_id = next(name for name in names if name not in self._nodes)
-        self._nodes[node_id] = Instance(node.id, {k: _plugged(v) for k, v in inputs.items()})
-        return self._sockets(node_id)
-
-    def _check(self, node: Node[..., object], inputs: dict[str, Any]) -> None:
-        for name, value in inputs.items():
-            if node.input(name) is None:
-                names = [i.name for i in node.inputs]
-                raise TypeError(f"{node.name} has no input {name!r}; it has: {', '.join(names)}{near(name, names)}")
-            if isinstance(value, tuple):
-                raise TypeError(f"{node.name}.{name}: the node plugged in has several outputs; name one of them")
+        self._nodes[node_id] = Instance(node.id, _given(node, inputs))
+        return self[node_id]
 
     def _instance(self, node_id: str) -> Instance:
         if node_id not in self._nodes:
             raise KeyError(f"there is no node {node_id!r}; there are: {', '.join(self._nodes)}")
         return self._nodes[node_id]
-
-    def _type(self, name: str) -> Node[..., object] | None:
-        host = self.__dict__.get("_host")  # absent while a copy is being made
-        return next((n for n in host.registry.values() if n.name == name), None) if host else None
-
-    def _sockets(self, node_id: str) -> Socket | tuple[Socket, ...]:
-        outputs = self._host.registry[self._nodes[node_id].type].outputs
-        sockets = tuple(Socket(self, Link(node_id, k), output.wire) for k, output in enumerate(outputs))
-        return sockets[0] if len(sockets) == 1 else sockets
 
     def _events(self, only: tuple[str, ...], forced: bool) -> Iterator[Event]:  # noqa: FBT001 - named by who calls
         run = self._host.run(self._nodes, "", only or None, ALL if forced else frozenset())
@@ -194,13 +178,20 @@ class Pictures:
 @lru_cache(maxsize=1)
 def _host(settings: Settings) -> Host:
     """One host for the graphs that are made one after the other, so that the next finds networks where they are."""
-    from ..nodes import NODES
+    from ..nodes import ALL as NODES
 
     return Host(NODES, settings)
 
 
-def _plugged(value: Any) -> Any:
-    return value.link if isinstance(value, Socket) else value
+def _given(node: Node[..., object], inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a graph notes of what is set and plugged into a node."""
+    for name, value in inputs.items():
+        if node.input(name) is None:
+            names = [spec.name for spec in node.inputs]
+            raise TypeError(f"{node.name} has no input {name!r}; it has: {', '.join(names)}{near(name, names)}")
+        if isinstance(value, tuple):
+            raise TypeError(f"{node.name}.{name}: the node plugged in has several outputs; name one of them")
+    return {name: value.link if isinstance(value, Socket) else value for name, value in inputs.items()}
 
 
 def _shown(value: Any) -> str:

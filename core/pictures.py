@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import ImageFileError
 from .files import reason
@@ -21,6 +22,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 64_000_000
 ORIENTATION = 0x0112
 TEXTS = ("limner", "prompt", "workflow")
+COMFYUI_TEXT = b"comf"  # the chunk of texts that ComfyUI has for animations
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", COMFYUI_TEXT)
 EXIF_TEXTS = (0x0110, 0x010F, 0x010E)  # where ComfyUI keeps `keyword:text` in WebP: Model, Make and what stands before
 
 
@@ -32,7 +35,7 @@ def load(path: Path) -> tuple[Tensor, Tensor]:
     import numpy as np
     import torch
 
-    with _opened(path) as picture:
+    with opening(path) as picture:
         rgba = np.asarray(_eight_bits(_upright(picture)).convert("RGBA"), dtype=np.float32) / 255
     pixels = torch.from_numpy(rgba)
     return pixels[None, :, :, :3].contiguous(), 1 - pixels[None, :, :, 3]
@@ -59,9 +62,11 @@ def picture(pixels: Tensor) -> Picture:
 
 def texts(path: Path) -> dict[str, str]:
     """The workflows that a PNG (text chunks) or a WebP (EXIF) carries, by keyword."""
-    with _opened(path) as opened:
+    with opening(path) as opened:
         opened.load()  # PNG chunks may come after the pixels
         found = {k: v for k, v in opened.info.items() if isinstance(k, str) and isinstance(v, str)}
+        if opened.format == "PNG" and getattr(opened, "is_animated", False):
+            found = dict(_behind_frames(path.read_bytes())) | found
         exif = opened.getexif()
         for tag in EXIF_TEXTS:
             keyword, _, text = str(exif.get(tag, "")).partition(":")
@@ -70,16 +75,30 @@ def texts(path: Path) -> dict[str, str]:
     return found
 
 
+def carrying(path: Path, texts: Mapping[str, str]) -> bytes:
+    """A copy of a PNG with other texts, which may have ASCII letters only; its pixels are not touched."""
+    with opening(path) as opened:
+        if opened.format != "PNG":
+            raise ImageFileError(path, f"is {opened.format}; workflows are written into PNG only")
+        opened.load()
+    made = [_chunk(b"tEXt", keyword.encode() + b"\0" + text.encode("ascii")) for keyword, text in texts.items()]
+    head, *rest = _parts(path.read_bytes())
+    others = [part for part in rest if part[4:8] not in PNG_TEXTS or _keyword(part) not in texts]
+    return b"".join([b"\x89PNG\r\n\x1a\n", head, *made, *others])
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Picture]:
+def opening(source: Path | BinaryIO, name: object = None) -> Iterator[Picture]:
+    """A picture whose size is known to be fit, not decoded yet.  Errors, in the block too, call it `name`."""
     from PIL import Image, UnidentifiedImageError
 
-    if not path.is_file():  # a pipe would never end
-        raise ImageFileError(path, "is not there" if not path.exists() else "is no file")
+    path = source if name is None else name
+    if isinstance(source, Path) and not source.is_file():  # a pipe would never end
+        raise ImageFileError(path, "is not there" if not source.exists() else "is no file")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # of its own, higher cap, and of EXIF that is damaged
-            with Image.open(path, formats=FORMATS) as opened:
+            with Image.open(source, formats=FORMATS) as opened:
                 width, height = opened.size
                 if width * height > MOST_PIXELS:
                     raise ImageFileError(path, f"is {width} x {height}, more than {MOST_PIXELS // 10**6} megapixels")
@@ -91,6 +110,33 @@ def _opened(path: Path) -> Iterator[Picture]:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         detail = reason(error) if isinstance(error, OSError) else str(error)
         raise ImageFileError(path, f"is damaged: {detail}") from None
+
+
+def _parts(content: bytes) -> Iterator[bytes]:
+    """The chunks of a PNG, each with its length before it and its checksum behind."""
+    at = 8
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4], "big") + 12
+        yield content[at : at + length]
+        at += length
+
+
+def _behind_frames(content: bytes) -> Iterator[tuple[str, str]]:
+    """The texts of an animation of ComfyUI's: a reader of the first frame does not come to them."""
+    for part in _parts(content):
+        if part[4:8] == COMFYUI_TEXT:
+            keyword, _, text = part[8:-4].partition(b"\0")
+            yield keyword.decode("latin-1"), text.decode("latin-1")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    body = kind + content
+    return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def _keyword(part: bytes) -> str:
+    return part[8:].partition(b"\0")[0].decode("latin-1")
 
 
 def _chunks(texts: Mapping[str, str]) -> PngInfo:

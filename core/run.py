@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,7 @@ class Run:
         self.forced = below(plan, forced)
         self.adapted = adapted  # a foreign value as our own nodes take it, by its wire
         self.aside: Callable[[Event], None] | None = None  # is told at once what a foreign node says while it works
+        self.owner: Mapping[str, str] = {}  # whose run it is, as foreign nodes may ask: client_id, prompt_id
         self.steps = dict(plan.steps)  # and those that nodes put in their own place
         self.graph = plan.graph  # with those, too
         self.placed: dict[str, Place] = {}  # where those show
@@ -162,7 +163,7 @@ class Run:
             case "PROMPT":
                 return workflow.api(self.plan.graph)
             case "EXTRA_PNGINFO":
-                return (self.context.extra or {}).get("extra_pnginfo")
+                return self.context.extra
             case "DYNPROMPT":
                 return DynamicPrompt(self)
         return None
@@ -282,6 +283,23 @@ class _Shown:
     """What an editor shows, kept with a foreign node's outputs."""
 
     ui: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a coroutine has raised."""
+
+    error: BaseException
+
+
+async def _held(coroutine: Coroutine[Any, Any, object]) -> object:
+    """What comes of a coroutine.  Some exceptions would end the loop, and every other coroutine with it."""
+    try:
+        return await coroutine
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        return _Raised(error)
 
 
 def _work(run: Run) -> Working:
@@ -496,7 +514,7 @@ class _Evaluation:
     def _begin(self, frame: _Frame, said: call.Awaits) -> None:
         """Start coroutines, which go on beside other nodes."""
         loop = self._loop = self._loop or asyncio.new_event_loop()
-        tasks = [loop.create_task(coroutine, context=variables) for coroutine, variables in said.coroutines]
+        tasks = [loop.create_task(_held(coroutine), context=variables) for coroutine, variables in said.coroutines]
         self._tasks[frame.step.id] = asyncio.gather(*tasks)
         frame.began = time.perf_counter()
 
@@ -509,8 +527,8 @@ class _Evaluation:
         )
         for node_id in [i for i, future in self._tasks.items() if future.done()]:
             future, frame = self._tasks.pop(node_id), self._frames[node_id]
-            frame.error = future.exception()
-            frame.answer = None if frame.error else future.result()
+            frame.answer = future.result()
+            frame.error = next((value.error for value in future.result() if isinstance(value, _Raised)), None)
             frame.seconds += time.perf_counter() - frame.began
             self._stack.append(node_id)
 
@@ -567,6 +585,8 @@ def _desk(frame: _Frame, run: Run) -> call.Desk:
     def report(progress: Progress) -> None:
         if run.stopping:
             raise Interrupted("stopped")
+        if not progress.total:  # it only asks whether to go on
+            return
         event = run.told(Moved(frame.step.id, progress))
         if run.aside is not None:
             run.aside(event)
@@ -575,7 +595,7 @@ def _desk(frame: _Frame, run: Run) -> call.Desk:
 
     wants = frame.step.node.wants_context
     context = {"context": replace(run.context, warn=frame.warnings.append)} if wants else {}
-    return call.Desk(context, lambda kind: run.hidden(frame.step, kind), run.adapted, report)
+    return call.Desk(context, lambda kind: run.hidden(frame.step, kind), run.adapted, report, run.owner)
 
 
 def _parted(kept: Outputs) -> tuple[Outputs, Mapping[str, Any] | None]:

@@ -243,7 +243,7 @@ class Context:
     temp: Path  # the folder of previews
     document: Mapping[str, Any] | None = None  # the workflow to write into pictures; None: leave it out
     prompt: Mapping[str, Any] | None = None  # the same, lowered to what ran
-    extra: Mapping[str, Any] | None = None  # what a client of ComfyUI's kind wants written into pictures beside it
+    extra: Mapping[str, Any] | None = None  # what a client of ComfyUI's kind wants written into pictures, by keyword
     warn: Callable[[str], None] = lambda _: None
 
 

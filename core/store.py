@@ -8,15 +8,12 @@ import time
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import StorageError
 from .files import write
 from .index import Index
 from .trees import flattened, rebuilt
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Outputs = tuple[object, ...]
 
@@ -53,14 +50,11 @@ class Store:
             return None
         try:
             content = self._file(key).read_bytes()
-            if blake2b(content, digest_size=16).hexdigest() != rows[0][0]:
+            if _digest(content) != rows[0][0]:
                 raise ValueError("its content is not what was written")
             outputs = _decoded(content)
-        except FileNotFoundError:
-            self._index.change("DELETE FROM results WHERE key = ?", (key,))
-            return None
         except Exception:  # whatever a damaged file makes its readers raise: it costs a recompute, nothing else
-            self._set_aside(key)
+            self._drop(key, aside=True)
             return None
         self._index.change("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
         return outputs
@@ -72,17 +66,14 @@ class Store:
             return False
         if not self._index.change("DELETE FROM results WHERE key = ?", (key,)):  # no row is ever older than its file
             return False
-        try:
+        row = (key, len(content), seconds, _digest(content), time.time())
+        with contextlib.suppress(StorageError):
             write(self._file(key), content, durable=False)  # its digest tells whether all of it arrived
-        except StorageError:
-            return False
-        digest = blake2b(content, digest_size=16).hexdigest()
-        row = (key, len(content), seconds, digest, time.time())
-        if not self._index.change("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", row):
-            self._remove(key)
-            return False
-        self._shrink()
-        return True
+            if self._index.change("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", row):
+                self._shrink()
+                return True
+            self._drop(key)
+        return False
 
     def seen(self, scope: str) -> Mapping[str, Any]:
         """What each node of the workflow `scope` was when it last ran, by node id."""
@@ -104,27 +95,25 @@ class Store:
 
     def clear(self) -> None:
         """Forget every result.  What is known of past runs stays."""
-        for (key,) in self._index.rows("SELECT key FROM results"):
-            self._remove(key)
+        self._sweep()
         self._index.change("DELETE FROM results")
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _shrink(self) -> None:
-        excess = self.info()["bytes"] - self.budget
-        if excess <= 0:
-            return
-        for key, size in self._index.rows("SELECT key, bytes FROM results ORDER BY used"):
-            if excess <= 0:
-                return
-            self._remove(key)
-            self._index.change("DELETE FROM results WHERE key = ?", (key,))
-            excess -= size
+        last = """SELECT key FROM (SELECT key, SUM(bytes) OVER (ORDER BY used DESC, key) AS with_later FROM results)
+            WHERE with_later > ?"""
+        for (key,) in self._index.rows(last, self.budget):
+            self._drop(key)
 
-    def _remove(self, key: str) -> None:
+    def _drop(self, key: str, *, aside: bool = False) -> None:
         with contextlib.suppress(OSError):
-            self._file(key).unlink(missing_ok=True)
+            if aside:
+                self._file(key).replace(self.folder / f"damaged-{key}.safetensors")
+            else:
+                self._file(key).unlink()
+        self._index.change("DELETE FROM results WHERE key = ?", (key,))
 
     def _sweep(self) -> None:
         """Results that a new index knows nothing of would stay for ever."""
@@ -132,34 +121,24 @@ class Store:
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def _set_aside(self, key: str) -> None:
-        aside = self.folder / "damaged"
-        with contextlib.suppress(OSError):
-            aside.mkdir(exist_ok=True)
-            self._file(key).replace(aside / f"{key}.safetensors")
-        self._index.change("DELETE FROM results WHERE key = ?", (key,))
-
 
 def _encoded(outputs: Outputs) -> bytes | None:
-    if (flat := flattened(outputs)) is None:
-        return None
     from safetensors.torch import save
 
-    data, found = flat
-    try:
-        text = json.dumps(data)
-    except ValueError:  # a whole number of more digits than Python writes
-        return None
-    return save(found, {"limner": text})
+    with contextlib.suppress(TypeError, ValueError):  # not plain, or a number of more digits than Python writes
+        data, found = flattened(outputs)
+        return save(found, {"limner": json.dumps(data)})
+    return None
 
 
 def _decoded(content: bytes) -> Outputs:
     from safetensors.torch import load
 
-    found: dict[str, Tensor] = load(content)
     length = int.from_bytes(content[:8], "little")
     data = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["limner"])
-    outputs = rebuilt(data, found)
-    if not isinstance(outputs, tuple):
-        raise TypeError("a result is a tuple")
+    outputs: Outputs = rebuilt(data, load(content))
     return outputs
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .values import Conditioning, Files, Image, Latent, Mask, Seeds, Sigmas
@@ -51,22 +52,18 @@ def mapped(value: T, change: Callable[[Tensor], Tensor]) -> T:
         return change(value)  # type: ignore[return-value]
     if type(value) in (tuple, list):
         parts = [mapped(part, change) for part in value]  # type: ignore[attr-defined]
-        same = all(new is old for new, old in zip(parts, value, strict=True))  # type: ignore[call-overload]
-        return value if same else type(value)(parts)  # type: ignore[call-arg]
+        return value if all(map(is_, parts, value)) else type(value)(parts)  # type: ignore[call-arg, call-overload]
     if is_dataclass(value) and not isinstance(value, type):
-        parts_by_name = {f.name: getattr(value, f.name) for f in fields(value)}
-        changed = {n: new for n, old in parts_by_name.items() if (new := mapped(old, change)) is not old}
+        before = {f.name: getattr(value, f.name) for f in fields(value)}
+        changed = {name: new for name, old in before.items() if (new := mapped(old, change)) is not old}
         return replace(value, **changed) if changed else value
     return value
 
 
-def flattened(value: object) -> tuple[Any, dict[str, Tensor]] | None:
-    """Plain JSON data and the tensors it names, or None where `value` holds something that is not plain."""
+def flattened(value: object) -> tuple[Any, dict[str, Tensor]]:
+    """Plain JSON data and the tensors it names.  Raises TypeError where `value` holds something that is not plain."""
     found: dict[str, Tensor] = {}
-    try:
-        return _flat(value, found), found
-    except TypeError:
-        return None
+    return _flat(value, found), found
 
 
 def rebuilt(data: Any, found: Mapping[str, Tensor]) -> Any:

@@ -163,6 +163,24 @@ class Guider:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplerName:
+    """A way to walk down the noise levels, by the name that the field gives it."""
+
+    WIRE: ClassVar[str] = "SAMPLER"
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSeed:
+    """What a batch's noise is drawn from."""
+
+    WIRE: ClassVar[str] = "NOISE"
+
+    seed: int | None  # 0..2**64 - 1; None: there is no noise
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """What a sampler wants to know: D(x; sigma)."""
 

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from . import strict_json
 from .errors import WorkflowError
 from .graph import Graph, Instance, Link
-from .schema import ANY_WIRE
+from .litegraph import lowering, reading, writing
+from .litegraph.kinds import SocketsOf
+from .litegraph.lowering import Api, is_link, natural
 
 VERSION = 1
-INSIDE = "$inputs"  # the node that a definition's graph takes its inputs from
-DEEPEST = 100  # nesting of JSON
 LARGEST = 64 << 20  # bytes of JSON
-MOST_NODES = 100_000  # of a lowered workflow: definitions that hold each other twice double at every level
-MUTE, BYPASS = "mute", "bypass"
-
-Api = Mapping[str, Mapping[str, Any]]  # ComfyUI's API format: id -> class_type, inputs, _meta
-
-
-@dataclass(frozen=True, slots=True)
-class Sockets:
-    """What can be plugged in and out of a type of node, in order: (name, wire) and wires."""
-
-    inputs: tuple[tuple[str, str], ...]
-    outputs: tuple[str, ...]
-
-
-SocketsOf = Callable[[str], Sockets | None]  # of a class_type; None where it is not known
+PICTURES = ((0, b"\x89PNG\r\n\x1a\n"), (8, b"WEBP"), (0, b"\xff\xd8\xff"))  # where a file begins so, it is one
+EMBEDDED = ("limner", "workflow", "prompt")  # what a picture may carry: the first that can be read is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +31,7 @@ class Document:
     canvas: Mapping[str, Any] = field(default_factory=dict)
     requires: Mapping[str, Any] = field(default_factory=dict)
     rest: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = field(default=(), compare=False)  # what a person should be told of how it was read
 
     def as_json(self) -> dict[str, Any]:
         """The document as plain data."""
@@ -50,8 +39,12 @@ class Document:
         return {"limner": VERSION, "graph": self.graph} | {k: v for k, v in parts.items() if v} | dict(self.rest)
 
 
-def read(path: Path) -> Document:
-    """The workflow in a JSON file, or in a PNG or WebP that carries one."""
+def nothing_known(_: str) -> None:
+    """The sockets of node types, where there is nobody to ask."""
+
+
+def read(path: Path, known: SocketsOf = nothing_known) -> Document:
+    """The workflow in a JSON file, or in a PNG, WebP or JPEG that carries one.  `known` as for `parse`."""
     from .files import reason
 
     try:
@@ -59,64 +52,42 @@ def read(path: Path) -> Document:
             content = file.read(LARGEST + 1)  # of a device that never ends, too
     except OSError as error:
         raise WorkflowError(f"cannot read {path}: {reason(error)}") from error
-    if content[:8] == b"\x89PNG\r\n\x1a\n" or content[8:12] == b"WEBP":
+    if any(content.startswith(mark, place) for place, mark in PICTURES):
         from .pictures import texts
 
-        found = texts(path)
-        embedded = found.get("limner") or found.get("prompt")
-        if embedded is None:
-            raise WorkflowError(f"{path} is a picture without a workflow in it")
-        return parse(embedded, f"the workflow in {path}")
-    return parse(content, str(path))
+        return carried(texts(path), str(path), known)
+    return parse(content, str(path), known)
 
 
-def parse(text: str | bytes, source: str = "the workflow") -> Document:
-    """A document from JSON text.  Raises `WorkflowError` that names `source`, and says what was found."""
-    data = _json(text, source)
+def carried(texts: Mapping[str, str], path: str, known: SocketsOf = nothing_known) -> Document:
+    """The workflow among the texts that a picture carries."""
+    found = [texts[name] for name in EMBEDDED if name in texts]
+    if not found:
+        raise WorkflowError(f"{path} is a picture without a workflow in it")
+    return _first([partial(parse, _plain(text), f"the workflow in {path}", known) for text in found])
+
+
+def parse(text: str | bytes, source: str = "the workflow", known: SocketsOf = nothing_known) -> Document:
+    """A document from JSON text: ours, or ComfyUI's API or editor format.
+
+    The editor format holds values by place: `known` says what a type of node has where.  Raises `WorkflowError` that
+    names `source`, and says what was found.
+    """
+    try:
+        data = strict_json.loads(text, LARGEST)
+    except ValueError as error:
+        raise WorkflowError(f"{source} {error}") from None
     if not isinstance(data, dict):
         raise WorkflowError(f"{source} holds {_kind(data)}, not a workflow")
-    if "limner" in data:
-        return _own(data, source)
-    if isinstance(data.get("nodes"), list) and "links" in data:
-        raise WorkflowError(f"{source} is in ComfyUI's editor format: export it with «Export (API)» and give that file")
-    if isinstance(prompt := data.get("prompt"), dict) and "class_type" not in prompt:
-        data = prompt
-    return Document(_nodes(data, source))
+    return _document(data, source, known)
 
 
-def lower(document: Document, sockets: SocketsOf = lambda _: None) -> dict[str, dict[str, Any]]:
+def lower(document: Document, sockets: SocketsOf = nothing_known) -> dict[str, dict[str, Any]]:
     """The strict API format: no modes, no definitions.  Inner nodes are called `instance:inner`.
 
     A muted node goes, and what was plugged into it; a bypassed one passes each output on to the input that fits it.
     """
-    nodes: dict[str, dict[str, Any]] = {}
-    aliases: dict[tuple[str, int], Any] = {}  # an output that stands for something else: a link, a value or nothing
-    waiting: list[tuple[str, Api, frozenset[str]]] = [("", document.graph, frozenset())]
-    while waiting:
-        prefix, graph, within = waiting.pop()
-        for name, entry in graph.items():
-            node_id = prefix + name
-            if node_id in nodes or (node_id, -1) in aliases:
-                raise WorkflowError(f"two nodes are called {node_id!r}")
-            kind = entry["class_type"]
-            inputs = {k: _moved(v, prefix) for k, v in entry.get("inputs", {}).items()}
-            mode = entry.get("_meta", {}).get("mode")
-            definition = document.definitions.get(kind)
-            known = _boundary(definition) if definition else sockets(kind)
-            if mode in (MUTE, BYPASS):
-                aliases |= _skipped(node_id, inputs, known if mode == BYPASS else None)
-            elif definition:
-                if kind in within:
-                    raise WorkflowError(f"the definition {definition.get('name', kind)!r} contains itself")
-                if len(within) == DEEPEST:
-                    raise WorkflowError(f"definitions stand in each other more than {DEEPEST} deep")
-                aliases |= _opened(node_id, inputs, definition)
-                waiting.append((f"{node_id}:", definition["graph"], within | {kind}))
-            else:
-                nodes[node_id] = {**entry, "inputs": inputs}
-            if len(nodes) + len(waiting) > MOST_NODES:
-                raise WorkflowError(f"the workflow has more than {MOST_NODES} nodes, counting those in definitions")
-    return {i: _wired(nodes[i], nodes, aliases) for i in sorted(nodes, key=_natural)}
+    return lowering.lower(document.graph, document.definitions, sockets)
 
 
 def graph(api: Api) -> Graph:
@@ -131,65 +102,86 @@ def api(nodes: Graph) -> dict[str, dict[str, Any]]:
     return {i: _entry(instance) for i, instance in nodes.items()}
 
 
+def forms(document: Document, known: SocketsOf = nothing_known) -> dict[str, dict[str, Any]]:
+    """A workflow as data in each form that a picture can carry: Limner's, ComfyUI's API's and that of its editor."""
+    return {
+        "limner": document.as_json(),
+        "prompt": lower(document, known),
+        "workflow": writing.workflow(document.as_json(), known),
+    }
+
+
 def dumps(document: Document) -> str:
     """The file's text: sorted, a node a block, short values on one line."""
-    return _block(document.as_json(), 0) + "\n"
+    return text(document.as_json())
 
 
-def is_link(value: object) -> bool:
-    """Whether a JSON value means another node's output: `["id", index]`."""
-    match value:
-        case [str(), int() as index]:
-            return not isinstance(index, bool)
-    return False
+def text(data: Mapping[str, Any]) -> str:
+    """A workflow's data as a file.  That of ComfyUI's editor is not sorted: it counts on the order of its values."""
+    if isinstance(data.get("nodes"), list):
+        return "{\n" + ",\n".join(f"  {json.dumps(key)}: {_rows(value)}" for key, value in data.items()) + "\n}\n"
+    return _block(data, 0) + "\n"
 
 
-def _json(text: str | bytes, source: str) -> Any:
-    if len(text) > LARGEST:
-        raise WorkflowError(f"{source} is larger than {LARGEST >> 20} MB")
+def _document(data: dict[str, Any], source: str, known: SocketsOf) -> Document:
+    if "limner" in data:
+        return _settled(_own(data, source), known)
+    if isinstance(data.get("nodes"), list):
+        made, warnings = reading.document(data, known, source)
+        return replace(_own(made, source), warnings=warnings)
+    inner = [part for part in _wrapped(data) if isinstance(part, dict) and "class_type" not in part]
+    if inner:
+        return _first([partial(_document, part, source, known) for part in inner])
+    return Document(_nodes(data, source))
+
+
+def _wrapped(data: Mapping[str, Any]) -> Iterator[Any]:
+    """What a queue, a history and a request keep workflows in: the editor's format first, for it says more."""
+    prompt = data.get("prompt")
+    extra = data.get("extra_data")
+    if isinstance(prompt, list) and len(prompt) > 3:  # of a history: a number, an id, the graph, the rest
+        prompt, extra = prompt[2:4]
+    info = extra.get("extra_pnginfo") if isinstance(extra, dict) else None
+    for held in (info, data):
+        part = held.get("workflow") if isinstance(held, dict) else None
+        if isinstance(part, dict) and isinstance(part.get("nodes"), list):
+            yield part
+    yield prompt
+
+
+def _first(ways: list[Callable[[], Document]]) -> Document:
+    """What the first way gives that leads to any nodes; what is wrong with the first if none does."""
+    errors = []
+    for way in ways:
+        try:
+            found = way()
+        except WorkflowError as error:
+            errors.append(error)
+        else:
+            if found.graph or way is ways[-1]:
+                return found
+    raise errors[0]
+
+
+def _plain(text: str) -> str:
+    """The text without the numbers that JSON has not: ComfyUI writes NaN into pictures."""
+    if "NaN" not in text and "Infinity" not in text:
+        return text
     try:
-        decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
-        data = json.loads(decoded, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is not text
-        if _deeper(data, DEEPEST):
-            raise RecursionError
-    except RecursionError:
-        raise WorkflowError(f"{source} is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise WorkflowError(f"{source} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except UnicodeError:
-        raise WorkflowError(f"{source} is not text in UTF-8") from None
-    except ValueError as error:
-        raise WorkflowError(f"{source} is no valid JSON: {error}") from None
-    return data
+        return json.dumps(json.loads(text, parse_constant=lambda _: None))
+    except (ValueError, RecursionError):
+        return text
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{name!r} stands twice in one object")
-    return found
-
-
-def _deeper(data: object, most: int) -> bool:
-    """Whether more than `most` lists and objects stand in each other."""
-    level = [data]
-    for _ in range(most):
-        parts = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
-        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
-    return bool(level)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON has")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is too large a number")
-    return number
+def _settled(document: Document, known: SocketsOf) -> Document:
+    """The document with names for values that had none, because their nodes were not known where it was made."""
+    root, _, warnings = reading.settled(document.graph, [], known)
+    definitions = {}
+    for name, definition in document.definitions.items():
+        inner, rows, more = reading.settled(definition["graph"], definition.get("inputs", []), known)
+        definitions[name] = {**definition, "graph": inner} | ({"inputs": rows} if rows else {})
+        warnings += more
+    return replace(document, graph=root, definitions=definitions, warnings=tuple(warnings))
 
 
 def _own(data: dict[str, Any], source: str) -> Document:
@@ -240,68 +232,6 @@ def _kind(data: object) -> str:
     return names.get(type(data), "a number")
 
 
-def _moved(value: Any, prefix: str) -> Any:
-    return [prefix + value[0], value[1]] if is_link(value) else value
-
-
-def _boundary(definition: Mapping[str, Any]) -> Sockets:
-    return Sockets(
-        tuple((row["name"], row.get("type", ANY_WIRE)) for row in definition.get("inputs", [])),
-        tuple(row.get("type", ANY_WIRE) for row in definition.get("outputs", [])),
-    )
-
-
-def _skipped(node_id: str, inputs: Mapping[str, Any], sockets: Sockets | None) -> dict[tuple[str, int], Any]:
-    """What stands for the outputs of a muted (no sockets given) or bypassed node; -1 for those not named."""
-    found: dict[tuple[str, int], Any] = {(node_id, -1): None}
-    for slot, wire in enumerate(sockets.outputs if sockets else ()):
-        found[node_id, slot] = _passed_on(slot, wire, inputs, sockets.inputs if sockets else ())
-    return found
-
-
-def _passed_on(slot: int, wire: str, inputs: Mapping[str, Any], rows: Sequence[tuple[str, str]]) -> Any:
-    linked = [(name, kind) for name, kind in rows if is_link(inputs.get(name))]
-    same_place = [
-        n for n, kind in rows[slot : slot + 1] if (n, kind) in linked and (kind == wire or ANY_WIRE in (kind, wire))
-    ]
-    exact = [name for name, kind in linked if kind == wire]
-    loose = [name for name, kind in linked if ANY_WIRE in (kind, wire)]
-    return next((inputs[name] for name in (*same_place, *exact, *loose)), None)
-
-
-def _opened(node_id: str, inputs: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[tuple[str, int], Any]:
-    """What an instance's outputs, and its inputs as seen from within, stand for."""
-    outer = {
-        (f"{node_id}:{INSIDE}", k): inputs.get(row["name"], row.get("default"))
-        for k, row in enumerate(definition.get("inputs", []))
-    }
-    rows = enumerate(definition.get("outputs", []))
-    return outer | {(node_id, k): _moved(row["from"], f"{node_id}:") for k, row in rows}
-
-
-def _wired(
-    entry: Mapping[str, Any], nodes: Mapping[str, Any], aliases: Mapping[tuple[str, int], Any]
-) -> dict[str, Any]:
-    inputs = {k: _resolved(v, nodes, aliases) for k, v in entry["inputs"].items()}
-    meta = {k: v for k, v in entry.get("_meta", {}).items() if k not in ("mode", "control")}
-    lowered = {"class_type": entry["class_type"], "inputs": {k: v for k, v in inputs.items() if v is not None}}
-    return lowered | ({"_meta": meta} if meta else {})
-
-
-def _resolved(value: Any, nodes: Mapping[str, Any], aliases: Mapping[tuple[str, int], Any]) -> Any:
-    """Follow aliases to a node that runs, a value, or None where there is nothing behind it."""
-    seen: set[tuple[str, int]] = set()
-    while is_link(value) and value[0] not in nodes:
-        place = (value[0], value[1])
-        if place in seen:
-            return None
-        seen.add(place)
-        if place not in aliases and (value[0], -1) not in aliases:
-            return value  # a link to nowhere: `problems` says so
-        value = aliases.get(place)
-    return value
-
-
 def _value(value: Any) -> Any:
     if is_link(value):
         return Link(value[0], value[1])
@@ -323,12 +253,6 @@ def _title(entry: Mapping[str, Any]) -> str:
     return str(entry.get("_meta", {}).get("title", ""))
 
 
-def _natural(node_id: str) -> tuple[list[tuple[int, int | str]], str]:
-    """Ids in the order that people count in: 2 before 10, and 1 before 01 whichever came first."""
-    parts = node_id.split(":")
-    return [(0, int(p)) if p.isdecimal() and p.isascii() and len(p) < 20 else (1, p) for p in parts], node_id
-
-
 def _block(value: Any, depth: int) -> str:
     """JSON with sorted keys; objects of the first two levels take a line for each key, deeper ones where long."""
     flat = json.dumps(value, ensure_ascii=False, sort_keys=True)
@@ -337,6 +261,13 @@ def _block(value: Any, depth: int) -> str:
     return "{\n" + ",\n".join(_lines(value, depth)) + "\n" + "  " * depth + "}"
 
 
+def _rows(value: Any) -> str:
+    """JSON as it stands, with a line for each item of a list."""
+    if not isinstance(value, list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    return "[\n" + ",\n".join(f"    {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n  ]"
+
+
 def _lines(value: Mapping[str, Any], depth: int) -> Iterator[str]:
-    for key in sorted(value, key=lambda k: (k != "limner", _natural(k)) if depth == 0 else (False, _natural(k))):
+    for key in sorted(value, key=lambda k: (k != "limner", natural(k)) if depth == 0 else (False, natural(k))):
         yield f"{'  ' * (depth + 1)}{json.dumps(key, ensure_ascii=False)}: {_block(value[key], depth + 1)}"

@@ -1,7 +1,10 @@
-"""Every node there is, listed by hand: importing a module registers nothing."""
+"""Every node there is, listed by hand: importing a module registers nothing.
+
+`NODES` are our own, `ALL` those under ComfyUI's ids as well: what a front door of ours offers.
+"""
 
 from ..core.schema import Node
-from . import decoder, encoder, image, latent, loader, number, sampler, scheduler, text, unet
+from . import comfy, decoder, encoder, image, latent, loader, number, sampler, scheduler, text, unet
 
 NODES: dict[str, Node[..., object]] = {
     n.id: n
@@ -39,3 +42,4 @@ NODES: dict[str, Node[..., object]] = {
         number.switch,
     )
 }
+ALL: dict[str, Node[..., object]] = {**NODES, **comfy.COMFY}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -42,13 +43,13 @@ def save_image(
 ) -> Files:
     """Save pictures as PNG in the folder output."""
     texts = {"limner": context.document, "prompt": context.prompt} if workflow else {}
-    return _saved(image, context.output, prefix, texts)
+    return saved(image, context.output, prefix, texts)
 
 
 @node("image", delivers=True)
 def preview_image(image: Image, *, context: Context) -> Files:
     """Show pictures without keeping them: they go to the folder temp, and never carry the workflow."""
-    return _saved(image, context.temp, "preview", {})
+    return saved(image, context.temp, "preview", {})
 
 
 @node("image")
@@ -90,14 +91,8 @@ def join_images(
     eighth: Image | None = None,
 ) -> Image:
     """Make one batch of several; all must have the size of the first."""
-    import torch
-
-    parts = [i.pixels for i in (first, second, third, fourth, fifth, sixth, seventh, eighth) if i is not None]
-    sizes = {tuple(part.shape[1:3]) for part in parts}
-    if len(sizes) > 1:
-        found = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
-        raise ValueError(f"pictures of one batch have one size, not {found}: resize them first")
-    return Image(torch.cat([part.cpu() for part in parts]))
+    images = (first, second, third, fourth, fifth, sixth, seventh, eighth)
+    return joined([image.pixels for image in images if image is not None])
 
 
 @node("image")
@@ -126,6 +121,17 @@ def image_grid(
     return Image(sheet[None])
 
 
+def joined(parts: Sequence[Tensor]) -> Image:
+    """One batch of several (B, H, W, 3), which must be of one size."""
+    import torch
+
+    sizes = {tuple(part.shape[1:3]) for part in parts}
+    if len(sizes) > 1:
+        found = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
+        raise ValueError(f"pictures of one batch have one size, not {found}: resize them first")
+    return Image(torch.cat([part.cpu() for part in parts]))
+
+
 def _label(words: str, width: int, height: int) -> Tensor:
     """Words in dark grey on white: (height, width, 3)."""
     import numpy as np
@@ -138,12 +144,13 @@ def _label(words: str, width: int, height: int) -> Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
 
 
-def _saved(image: Image, folder: Path, prefix: str, texts: dict[str, Any]) -> Files:
+def saved(image: Image, folder: Path, prefix: str, texts: Mapping[str, Any], ending: str = ".png") -> Files:
+    """Write each picture of a batch to a file of its own, with `texts` in it as JSON by keyword."""
     from ..core import files, pictures
 
     chunks = {keyword: json.dumps(data) for keyword, data in texts.items() if data is not None}
     paths = (
-        files.numbered(folder, prefix, ".png", partial(pictures.write, pixels=pixels, texts=chunks))
+        files.numbered(folder, prefix, ending, partial(pictures.write, pixels=pixels, texts=chunks))
         for pixels in image.pixels
     )
     return Files(tuple(str(path.absolute()) for path in paths))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, cast
 
 from ..core.schema import Context, Range, node
-from ..core.values import Image, Latent, Mask, Model, Vae
+from ..core.values import Image, Latent, LatentFormat, Mask, Model, Vae
 
 if TYPE_CHECKING:
     from ..core.models.vae import AutoencoderKL
@@ -61,3 +61,22 @@ def mask_latent(
         raise ValueError(f"there are {found} masks for {count} images: give one, or one for each")
     noise_mask = interpolate(mask.values[:, None], size=latent.samples.shape[2:], mode="area")  # (B, 1, h, w)
     return replace(latent, noise_mask=noise_mask.expand(count, -1, -1, -1))
+
+
+def fitted(latent: Latent, wanted: LatentFormat) -> Latent:
+    """An empty latent, all zeros, with a model's channels, cells and zero; one that holds a picture as it is.
+
+    Who makes one need not know for which model.
+    """
+    from dataclasses import replace
+
+    from torch.nn.functional import interpolate
+
+    if latent.samples.any():
+        return latent
+    height, width = (max(side * latent.cells // wanted.downscale, 1) for side in latent.samples.shape[2:])
+    empty = latent.samples.new_full((len(latent.samples), wanted.channels, height, width), wanted.shift)
+    mask = latent.noise_mask
+    if mask is not None and mask.shape[2:] != empty.shape[2:]:
+        mask = interpolate(mask, size=(height, width), mode="area")
+    return replace(latent, samples=empty, noise_mask=mask, cells=wanted.downscale)

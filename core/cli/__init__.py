@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from ..errors import LimnerError
+from ..errors import LimnerError, UsageError
+from .flags import FLAGS
 
 EXAMPLES = """
 examples:
@@ -27,6 +30,76 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid workflow or missing model
 124 time limit, 130 interrupted
 """
 
+SETTINGS = "--params --seed --set --set-file"  # the later ones win
+COMPUTING = "--base-directory --device --dtype --vram-budget --no-cache"
+SERVING = "--base-directory --device --dtype --vram-budget --no-metadata"
+LOOKING = f"file {SETTINGS} {COMPUTING} --only --force --json"
+
+COMMANDS = {  # the module that does it, what it is for, and the words that it takes
+    "run": (
+        "run",
+        "run a workflow, and print the paths of its pictures",
+        f"{LOOKING} --out --no-metadata --timeout --dry-run --quiet",
+    ),
+    "explain": ("look", "say of each node whether it would run, and why", LOOKING),
+    "params": ("look", "list what can be set in a workflow", "file --base-directory --json"),
+    "validate": ("look", "report everything that is wrong with a workflow", "file --base-directory --json"),
+    "nodes": ("look", "list the nodes, or tell all about one", "node --json"),
+    "models": ("look", "list the models that workflows can name", "--base-directory --json"),
+    "cache": ("look", "say how full the cache on disk is, or clear it", "what --base-directory"),
+    "convert": ("look", "write a workflow in another form, by the name of the new file", "file to"),
+    "serve": ("serve", "serve ComfyUI's API and Limner's own", f"{SERVING} {' '.join(FLAGS)}"),
+}
+
+
+def size(text: str) -> int:
+    """Bytes from "6GB" or "800MB"."""
+    match = re.fullmatch(r"(?i)\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text)
+    if match is None:
+        raise UsageError(f"{text!r} is not a size such as 6GB or 800MB")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
+
+
+def word(help: str, **more: Any) -> dict[str, Any]:  # noqa: A002 - argparse calls it so
+    """What argparse is to know of a word."""
+    return {"help": help, **more}
+
+
+KEY = """ID.input, TITLE.input or TYPE.input; numbers and choices may be several, as 1..8 or 5,7.5: the product is run;
+of --params, --seed, --set and --set-file the later ones win"""
+WORDS = FLAGS | {  # those of a `dest` are named as the fields of `host.Settings` that they set
+    "file": word(
+        "a workflow, ours or ComfyUI's, a picture with one, or one that comes along", metavar="FILE", type=Path
+    ),
+    "to": word(
+        "*.json: Limner's format; *.api.json: ComfyUI's API format; *.ui.json: its editor's; *.png: the picture FILE "
+        "with all of them in it",
+        metavar="OUT",
+        type=Path,
+    ),
+    "node": word("its id or its name", metavar="ID", nargs="?"),
+    "what": word("default: info", nargs="?", choices=["info", "clear"], default="info"),
+    "--params": word("JSON: {KEY: value}; a list runs each of its values", metavar="FILE", type=Path),
+    "--seed": word("for every seed that nothing is plugged into; `random` draws one", metavar="N"),
+    "--set": word(KEY, metavar="KEY=VALUE", action="append", default=[]),
+    "--set-file": word("a file's text, or a picture", metavar="KEY=PATH", action="append", default=[]),
+    "--base-directory": word("where models, input, output and cache lie", metavar="DIR", dest="base", type=Path),
+    "--device": word("auto, cpu, cuda or cuda:N (default: %(default)s)", default="auto"),
+    "--dtype": word("auto, float32, float16 or bfloat16 (default: %(default)s)", default="auto"),
+    "--vram-budget": word("how much of the device networks may take, as 6GB or 800MB", metavar="SIZE", type=size),
+    "--no-cache": word("neither read nor write results on disk", action="store_false", dest="disk_cache"),
+    "--only": word("run what this node needs, and it; repeatable", metavar="ID", action="append"),
+    "--force": word(
+        "run this node though cached, or all", metavar="ID", nargs="?", action="append", const="*", default=[]
+    ),
+    "--json": word("answer as JSON; of a run: each event as an object on a line of its own", action="store_true"),
+    "--out": word("where pictures go, if not to the base directory", metavar="DIR", dest="output", type=Path),
+    "--no-metadata": word("leave the workflow out of the pictures", action="store_false", dest="metadata"),
+    "--timeout": word("give up after so many seconds (exit code 124)", metavar="S", type=float, default=math.inf),
+    "--dry-run": word("say what would run, and run nothing", action="store_true"),
+    "--quiet": word("no progress", action="store_true"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -35,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than a prompt
     try:
         options = parser().parse_args(arguments)
-        code: int = options.act(options)
+        module = import_module(f".{COMMANDS[options.command][0]}", __name__)
+        code: int | None = getattr(module, options.command)(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has gone, as `| head` does
         with contextlib.suppress(OSError):
@@ -45,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from . import failure
 
         return failure.told(error)
-    return code
+    return code or 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,67 +131,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="say which Limner this is")
-    verbs = top.add_subparsers(metavar="COMMAND", required=True)
-
-    command = verbs.add_parser("run", help="run a workflow, and print the paths of its pictures")
-    _file(command)
-    _overrides(command)
-    _computing(command)
-    command.add_argument("--out", type=Path, metavar="DIR", help="where pictures go, if not to the base directory")
-    command.add_argument("--only", action="append", metavar="ID", help="run what this node needs, and it; repeatable")
-    command.add_argument(
-        "--force",
-        nargs="?",
-        action="append",
-        const="*",
-        metavar="ID",
-        help="run this node, or all, though cached",
-    )
-    command.add_argument("--no-cache", action="store_true", help="neither read nor write results on disk")
-    command.add_argument("--no-metadata", action="store_true", help="leave the workflow out of the pictures")
-    command.add_argument("--timeout", type=float, metavar="S", help="give up after so many seconds (exit code 124)")
-    command.add_argument("--json", action="store_true", help="events on standard output, one JSON object a line")
-    command.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
-    command.add_argument("--quiet", action="store_true", help="no progress")
-    command.set_defaults(act=_later("run", "run"))
-
-    command = verbs.add_parser("explain", help="say of each node whether it would run, and why")
-    _file(command)
-    _overrides(command)
-    _computing(command)
-    command.add_argument("--only", action="append", metavar="ID", help="look at what this node needs, and it")
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(act=_later("look", "explain"), force=None, no_cache=False)
-
-    for name, words in (
-        ("params", "list what can be set in a workflow"),
-        ("validate", "report everything that is wrong with a workflow"),
-    ):
-        command = verbs.add_parser(name, help=words)
-        _file(command)
-        _base(command)
-        command.add_argument("--json", action="store_true")
-        command.set_defaults(act=_later("look", name))
-
-    command = verbs.add_parser("nodes", help="list the nodes, or tell all about one")
-    command.add_argument("node", nargs="?", metavar="ID")
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(act=_later("look", "nodes"))
-
-    command = verbs.add_parser("models", help="list the models that workflows can name")
-    _base(command)
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(act=_later("look", "models"))
-
-    command = verbs.add_parser("cache", help="say how full the cache on disk is, or clear it")
-    command.add_argument("what", nargs="?", choices=["info", "clear"], default="info")
-    _base(command)
-    command.set_defaults(act=_later("look", "cache"))
-
-    command = verbs.add_parser("convert", help="write a workflow in another form, by the name of the new file")
-    _file(command)
-    command.add_argument("to", type=Path, metavar="OUT", help="*.api.json: ComfyUI's API format; *.json: Limner's")
-    command.set_defaults(act=_later("look", "convert"))
+    commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for name, (_, purpose, words) in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose)
+        for each in words.split():
+            command.add_argument(each, **WORDS[each])
     return top
 
 
@@ -125,48 +143,7 @@ class _Version(argparse.Action):
     """Looks the version up when it is asked for: that takes longer than all the rest of --help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
+        from ..environment import installed
 
-        print(f"limner {version('limner')}")  # noqa: T201 - it is the answer
+        print(f"limner {installed('limner')}")  # noqa: T201 - it is the answer
         parser.exit()
-
-
-def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:
-    """A command, whose module is imported when it is called."""
-
-    def act(options: argparse.Namespace) -> int:
-        command: Any = getattr(import_module(f".{module}", __name__), name)
-        return int(command(options))
-
-    return act
-
-
-def _file(command: argparse.ArgumentParser) -> None:
-    words = "a workflow, a ComfyUI API file, a picture with one, or the name of a workflow that comes along"
-    command.add_argument("file", type=Path, metavar="FILE", help=words)
-
-
-def _base(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--base-directory", type=Path, metavar="DIR", help="where models, input, output and cache lie")
-
-
-def _computing(command: argparse.ArgumentParser) -> None:
-    _base(command)
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    command.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16 (default: %(default)s)")
-    command.add_argument(
-        "--vram-budget", metavar="SIZE", help="how much of the device networks may take, as 6GB or 800MB"
-    )
-
-
-def _overrides(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("settings", "later ones win; KEY is ID.input, TITLE.input or TYPE.input")
-    group.add_argument("--params", type=Path, metavar="FILE", help="JSON: {KEY: value}; a list runs each of its values")
-    group.add_argument("--seed", metavar="N", help="for every seed that nothing is plugged into; `random` draws one")
-    group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="numbers and choices may be several, as 1..8 or 5,7.5: the product is run",
-    )  # fmt: skip
-    group.add_argument(
-        "--set-file", action="append", default=[], metavar="KEY=PATH", help="a file's text, or a picture"
-    )

@@ -10,23 +10,23 @@ from ..errors import Interrupted, InvalidGraph, LimnerError, OutOfMemory
 def told(error: BaseException, node: str = "") -> int:
     """Say what went wrong, on standard error; returns the exit code."""
     print(f"limner: {sentence(error, node)}", file=sys.stderr)  # noqa: T201 - what people read
-    return (kind(error) or LimnerError).exit_code
+    return kind(error).exit_code
 
 
 def code(error: BaseException) -> str:
     """What programs call it."""
-    return (kind(error) or LimnerError).code
+    return kind(error).code
 
 
-def kind(error: BaseException) -> type[LimnerError] | None:
-    """The kind of error of ours that it is, or comes to; None: something that a node raised."""
+def kind(error: BaseException) -> type[LimnerError]:
+    """The kind of error of ours that it is, or comes to."""
     if isinstance(error, LimnerError):
         return type(error)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted
     # torch's error for devices is known by its name, so that torch is not loaded for this; the CPU's has none.
     no_room = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return OutOfMemory if no_room or "DefaultCPUAllocator" in _text(error) else None
+    return OutOfMemory if no_room or "DefaultCPUAllocator" in _text(error) else LimnerError
 
 
 def sentence(error: BaseException, node: str = "") -> str:

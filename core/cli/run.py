@@ -8,22 +8,21 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from .. import workflow
+from ..environment import installed
 from ..errors import Interrupted, LimnerError, TimeLimit, UsageError
 from ..files import write
 from ..host import Host, workflow_file
 from ..run import Event, Failed, Finished, Run, Stopped
-from . import failure
+from . import failure, show
 from .look import explain, host
-from .settings import Variant, size, variants
-from .show import Show, show
+from .settings import Variant, variants
 
 TOGETHER = 8  # runs driven side by side
 
@@ -31,20 +30,20 @@ TOGETHER = 8  # runs driven side by side
 def run(options: argparse.Namespace) -> int:
     """Run every variant, print what was delivered, and end with a summary."""
     if options.dry_run:
-        return explain(options)
+        explain(options)
+        return 0
     began = time.perf_counter()
     records: list[Record] = []
     error: BaseException | None = None
-    with show(options) as shown:
+    with closing(show.show(options)) as shown:
         try:
             _run(options, records, shown)
         except (LimnerError, KeyboardInterrupt) as raised:
             error = raised
-    broken = next((record for record in records if record.error is not None), None)
-    if broken is not None:
-        error = error or broken.error
-    node = broken.node if broken else ""
-    shown.done(_summary(records, error, node, time.perf_counter() - began))
+        failures = ((record.error, record.node) for record in records if record.error is not None)
+        failed, node = next(failures, (None, ""))
+        error = error or failed
+        shown.say(_summary(records, error, node, time.perf_counter() - began))
     return failure.told(error, node) if error else 0
 
 
@@ -56,9 +55,8 @@ class Record:
     variant: Variant
     run: Run
     files: list[str] = field(default_factory=list)
-    executed: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # of each node that was executed, in order
     cached: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
     error: BaseException | None = None
     node: str = ""  # that failed
 
@@ -68,7 +66,6 @@ class Record:
             case Finished(cached=True):
                 self.cached.append(event.node)
             case Finished():
-                self.executed.append(event.node)
                 self.seconds[event.node] = round(event.seconds, 4)
                 self.files += event.files
             case Failed():
@@ -79,38 +76,37 @@ class Record:
     def end(self) -> None:
         """Count what did not have to be looked at as cached: something below it was."""
         if self.error is None:
-            self.cached = [node_id for node_id in self.run.plan.steps if node_id not in self.executed]
+            self.cached = [node_id for node_id in self.run.plan.steps if node_id not in self.seconds]
 
 
-def _run(options: argparse.Namespace, done: list[Record], shown: Show) -> None:
+def _run(options: argparse.Namespace, done: list[Record], shown: show.Show) -> None:
     """Drive the variants, some at a time; ends after the first lot that has an error."""
-    limit = Limit(options.timeout)
-    here = _host(options)
-    here.listen(shown.network)
-    file = workflow_file(options.file)
-    wanted = variants(_fresh(workflow.read(file)), here, options)
-    forced = frozenset(options.force or ())
-    for first in range(0, len(wanted), TOGETHER):
-        records = [
-            Record(
-                first + k,
-                variant,
-                here.run(variant.graph, str(file.absolute()), options.only, forced, variant.document),
-            )
-            for k, variant in enumerate(wanted[first : first + TOGETHER])
-        ]
-        done += records
-        for record in records:
-            shown.begin(record.number, record.variant.made)
-        with limit.on([record.run for record in records], shown):
-            for k, event in here.drive([record.run for record in records]):
-                records[k].take(event)
-                shown.event(records[k].number, event)
-        for record in records:
+    if not options.timeout > 0:
+        raise UsageError(f"--timeout is a number of seconds above 0, not {options.timeout:g}")
+    if options.output is not None and options.output.exists() and not options.output.is_dir():
+        raise UsageError(f"--out {options.output} is not a folder")
+    until = time.monotonic() + options.timeout
+    here = host(options)
+    here.listen(lambda event: shown.say(show.network(event)))
+    scope, forced = str(workflow_file(options.file).absolute()), frozenset(options.force)
+    records = (
+        Record(number, variant, here.run(variant.graph, scope, options.only, forced, variant.document))
+        for number, variant in enumerate(variants(_fresh(here.read(options.file)), here, options))
+    )
+    while lot := list(islice(records, TOGETHER)):
+        done += lot
+        for record in lot:
+            shown.say({"event": "begun", "run": record.number, "set": record.variant.made})
+        runs = [record.run for record in lot]
+        with _stopping(runs, until - time.monotonic(), shown) as late:
+            for k, event in here.drive(runs):
+                lot[k].take(event)
+                shown.say(show.event(lot[k].number, event))
+        for record in lot:
             record.end()
             _write(here, record)
-        if any(record.error is not None for record in records):
-            if limit.reached:
+        if any(record.error is not None for record in lot):
+            if late.is_set():
                 raise TimeLimit(f"gave up after {options.timeout:g} s")
             return
 
@@ -121,7 +117,7 @@ def _summary(records: Sequence[Record], error: BaseException | None, node: str, 
         "event": "done",
         "status": failure.code(error) if error else "ok",
         "outputs": [path for record in records for path in record.files],
-        "executed": list(dict.fromkeys(node_id for record in records for node_id in record.executed)),
+        "executed": list(dict.fromkeys(node_id for record in records for node_id in record.seconds)),
         "cached": list(dict.fromkeys(node_id for record in records for node_id in record.cached)),
         "seconds": round(seconds, 3),
     }
@@ -135,65 +131,35 @@ def _fresh(document: workflow.Document) -> workflow.Document:
     return replace(document, rest={k: v for k, v in document.rest.items() if k != "run"})
 
 
-def _host(options: argparse.Namespace) -> Host:
-    if options.out is not None and options.out.exists() and not options.out.is_dir():
-        raise UsageError(f"--out {options.out} is not a folder")
-    return host(
-        options,
-        device=options.device,
-        dtype=options.dtype,
-        vram_budget=size(options.vram_budget),
-        disk_cache=not options.no_cache,
-        output=options.out,
-        metadata=not options.no_metadata,
-    )
+@contextmanager
+def _stopping(runs: Sequence[Run], seconds: float, shown: show.Show) -> Iterator[threading.Event]:
+    """End `runs` when time is up, which is set then, or at Ctrl-C; a second Ctrl-C ends the program."""
+    late = threading.Event()
 
+    def stop() -> None:
+        for run in runs:
+            run.stop()
 
-class Limit:
-    """Ends runs when time is up, or at Ctrl-C; a second Ctrl-C ends the program."""
+    def timed_out() -> None:
+        late.set()
+        stop()
 
-    def __init__(self, seconds: float | None) -> None:
-        if seconds is not None and not 0 < seconds <= threading.TIMEOUT_MAX:
-            raise UsageError(f"--timeout is a number of seconds above 0, not {seconds:g}")
-        self.reached = False
-        self._until = None if seconds is None else time.monotonic() + seconds
+    def pressed(*_: object) -> None:
+        if all(run.stopping for run in runs):
+            raise KeyboardInterrupt
+        stop()
+        shown.say({"event": "stopping"})
 
-    @contextmanager
-    def on(self, runs: Sequence[Run], shown: Show) -> Iterator[None]:
-        """Watch over `runs` while they are driven."""
-
-        def signalled(_: int, __: FrameType | None) -> None:
-            if all(run.stopping for run in runs):
-                raise KeyboardInterrupt
-            _stop(runs)
-            shown.stopping()
-
-        before = {sign: signal.signal(sign, signalled) for sign in (signal.SIGINT, signal.SIGTERM)}
-        timer = self._timer(runs)
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            for sign, handler in before.items():
-                signal.signal(sign, handler)
-
-    def _timer(self, runs: Sequence[Run]) -> threading.Timer | None:
-        if self._until is None:
-            return None
-        timer = threading.Timer(max(self._until - time.monotonic(), 0), self._up, [runs])
-        timer.daemon = True
-        timer.start()
-        return timer
-
-    def _up(self, runs: Sequence[Run]) -> None:
-        self.reached = True
-        _stop(runs)
-
-
-def _stop(runs: Sequence[Run]) -> None:
-    for run in runs:
-        run.stop()
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), timed_out)
+    timer.daemon = True
+    before = {sign: signal.signal(sign, pressed) for sign in (signal.SIGINT, signal.SIGTERM)}
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _write(here: Host, record: Record) -> None:
@@ -203,7 +169,7 @@ def _write(here: Host, record: Record) -> None:
     said = {
         "status": failure.code(record.error) if record.error else "ok",
         "set": record.variant.made,
-        "environment": asdict(here.environment) | {"limner": _version(), "python": platform.python_version()},
+        "environment": asdict(here.environment) | {"limner": installed("limner"), "python": platform.python_version()},
         "keys": {step.id: step.key for step in record.run.plan.steps.values()},
         "files": here.files(record.run.plan),
         "seconds": record.seconds,
@@ -212,10 +178,3 @@ def _write(here: Host, record: Record) -> None:
     }
     document = workflow.Document(workflow.api(record.variant.graph), rest={"run": said})
     write(Path(record.files[0]).with_suffix(".run.json"), workflow.dumps(document))
-
-
-def _version() -> str:
-    try:
-        return version("limner")
-    except PackageNotFoundError:
-        return "not installed"

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import strict_json
 from ..errors import UsageError
 from ..files import reason, write
 from ..graph import BadValue, Graph, Link, coerced, near
 from ..schema import SEED_LIMIT, Choice, Input, InputFile, Registry, Seed
-from ..workflow import Api, Document, api, is_link
+from ..workflow import Document, api
 
 if TYPE_CHECKING:
     from ..host import Host
 
 SPAN = re.compile(r"(-?\d+)\.\.(-?\d+)")
 MOST_RUNS = 10_000
-SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*")
 
 Place = tuple[str, str]  # a node and its input
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Inputs that take the same value, and the values that they are to take, one run each."""
-
-    places: tuple[Place, ...]
-    values: tuple[Any, ...]
+Change = tuple[tuple[Place, ...], tuple[Any, ...]]  # inputs that take the same value, and the values, one run each
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,73 +44,48 @@ def variants(document: Document, host: Host, options: argparse.Namespace) -> lis
     """What the options make of a workflow: the product of all values given, with the seeds drawn that are to be."""
     document, drawn = _drawn(document, host.registry)
     nodes = host.lowered(document)
-    changes = _settled(list(_changes(nodes, host, options)))
-    if math.prod(len(change.values) for change in changes) > MOST_RUNS:
+    changes = list(_changes(nodes, host, options))
+    last = {place: k for k, (places, _) in enumerate(changes) for place in places}  # the later ones win
+    used = sorted({*last.values()})
+    if math.prod(len(changes[k][1]) for k in used) > MOST_RUNS:
         raise UsageError(f"these settings make more than {MOST_RUNS} runs")
     found: list[Variant] = []
-    for values in itertools.product(*(change.values for change in changes)):
-        made = {place: value for change, value in zip(changes, values, strict=True) for place in change.places}
-        told = drawn | {f"{node_id}.{name}": value for (node_id, name), value in made.items()}
+    for values in itertools.product(*(changes[k][1] for k in used)):
+        taken = dict(zip(used, values, strict=True))
+        made = {place: taken[k] for place, k in last.items()}
+        told = drawn | {".".join(place): value for place, value in made.items()}
         written = _written(document, made, nodes)
         found.append(Variant(told, written, host.lowered(written)))
     return found
 
 
-def size(text: str | None) -> int | None:
-    """Bytes from "6GB" or "800MB"."""
-    if text is None:
-        return None
-    match = SIZE.fullmatch(text)
-    if match is None:
-        raise UsageError(f"{text!r} is not a size such as 6GB or 800MB")
-    return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
-
-
 def _changes(nodes: Graph, host: Host, options: argparse.Namespace) -> Iterator[Change]:
-    registry = host.registry
-    if options.params is not None:
-        for key, value in _params(options.params).items():
-            place, spec = _place(key, nodes, registry)
-            values = value if isinstance(value, list) else [value]
-            if not values:
-                raise UsageError(f"{options.params}: the list of values for {key} is empty")
-            yield Change((place,), tuple(_coerced(key, spec, v) for v in values))
+    """What is asked for, the later ones of which win."""
+    for key, value in _params(options.params).items():
+        place, spec = _place(key, nodes, host.registry)
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise UsageError(f"{options.params}: the list of values for {key} is empty")
+        yield (place,), tuple(_coerced(key, spec, v) for v in values)
     if options.seed is not None:
-        places = {
-            (node_id, spec.name): spec
-            for node_id, instance in nodes.items()
-            for spec in _seeds(instance.type, registry)
-            if not isinstance(instance.inputs.get(spec.name), Link)
-        }
-        if not places:
+        free = {(i, spec.name): spec for i, n in nodes.items() for spec in _seeds(n.type, n.inputs, host.registry)}
+        if not free:
             raise UsageError("--seed: the workflow has no seed that can be set")
-        yield Change(tuple(places), _several("--seed", next(iter(places.values())), options.seed))
-    for text in options.set:
-        key, value = _halves(text, "--set")
-        place, spec = _place(key, nodes, registry)
-        yield Change((place,), _several(key, spec, value))
-    for text in options.set_file:
-        key, name = _halves(text, "--set-file")
-        place, spec = _place(key, nodes, registry)
+        yield tuple(free), _several("--seed", next(iter(free.values())), options.seed)
+    for key, value in _pairs(options.set, "--set"):
+        place, spec = _place(key, nodes, host.registry)
+        yield (place,), _several(key, spec, value)
+    for key, name in _pairs(options.set_file, "--set-file"):
+        place, spec = _place(key, nodes, host.registry)
         found = _copied(Path(name), host) if isinstance(spec.hint, InputFile) else _text(Path(name)).removesuffix("\n")
-        yield Change((place,), (_coerced(key, spec, found),))
+        yield (place,), (_coerced(key, spec, found),)
 
 
-def _settled(changes: list[Change]) -> list[Change]:
-    """The same, where each place is changed once: later ones win."""
-    taken: set[Place] = set()
-    found: list[Change] = []
-    for change in reversed(changes):
-        places = tuple(place for place in change.places if place not in taken)
-        taken.update(places)
-        if places:
-            found.append(replace(change, places=places))
-    return found[::-1]
-
-
-def _seeds(kind: str, registry: Registry) -> Iterator[Input]:
-    node = registry.get(kind)
-    return (spec for spec in (node.inputs if node else ()) if isinstance(spec.hint, Seed))
+def _seeds(kind: str, inputs: Mapping[str, Any], registry: Registry) -> list[Input]:
+    """The seeds of a node that nothing is plugged into."""
+    specs = registry[kind].inputs if kind in registry else ()
+    plugged = {name for name, value in inputs.items() if isinstance(value, Link | list)}  # a list is a link in a file
+    return [spec for spec in specs if isinstance(spec.hint, Seed) and spec.name not in plugged]
 
 
 def _drawn(document: Document, registry: Registry) -> tuple[Document, dict[str, int]]:
@@ -125,23 +93,17 @@ def _drawn(document: Document, registry: Registry) -> tuple[Document, dict[str, 
 
     Such a node is not `randomize` any more: a picture that carries the document is to be made again as it was.
     """
-    seeds: dict[str, int] = {}
-
-    def settled(graph: Api, within: str) -> Api:
-        return {i: _with_seeds(f"{within}{i}", entry, registry, seeds) for i, entry in graph.items()}
-
-    definitions = {k: {**d, "graph": settled(d["graph"], f"{k}:")} for k, d in document.definitions.items()}
-    return replace(document, graph=settled(document.graph, ""), definitions=definitions), seeds
-
-
-def _with_seeds(node_id: str, entry: Mapping[str, Any], registry: Registry, seeds: dict[str, int]) -> Mapping[str, Any]:
-    meta, inputs = entry.get("_meta", {}), entry.get("inputs", {})
-    if meta.get("control") != "randomize":
-        return entry
-    free = [spec.name for spec in _seeds(entry["class_type"], registry) if not is_link(inputs.get(spec.name))]
-    drawn = {name: secrets.randbelow(SEED_LIMIT + 1) for name in free}
-    seeds |= {f"{node_id}.{name}": seed for name, seed in drawn.items()}
-    return {**entry, "inputs": {**inputs, **drawn}, "_meta": {k: v for k, v in meta.items() if k != "control"}}
+    document = deepcopy(document)
+    drawn: dict[str, int] = {}
+    graphs: dict[str, Any] = {"": document.graph} | {f"{k}:": d["graph"] for k, d in document.definitions.items()}
+    for within, graph in graphs.items():
+        for node_id, entry in graph.items():
+            if entry.get("_meta", {}).get("control") == "randomize":
+                del entry["_meta"]["control"]
+                inputs = entry.setdefault("inputs", {})
+                for spec in _seeds(entry["class_type"], inputs, registry):
+                    drawn[f"{within}{node_id}.{spec.name}"] = inputs[spec.name] = secrets.randbelow(SEED_LIMIT + 1)
+    return document, drawn
 
 
 def _several(key: str, spec: Input, text: str) -> tuple[Any, ...]:
@@ -151,15 +113,15 @@ def _several(key: str, spec: Input, text: str) -> tuple[Any, ...]:
     if spec.type is str and not isinstance(spec.hint, Choice):
         return (_coerced(key, spec, text),)
     parts: list[Any] = []
-    for part in text.split(","):
-        span = SPAN.fullmatch(part.strip())
-        if span is not None and spec.type is int:
-            first, last = int(span[1]), int(span[2])
-            if abs(last - first) >= MOST_RUNS:
-                raise UsageError(f"{key}: {part} is more than {MOST_RUNS} values")
-            parts += range(first, last + 1) if first <= last else range(first, last - 1, -1)
-        else:
-            parts.append(part.strip())
+    for part in map(str.strip, text.split(",")):
+        span = SPAN.fullmatch(part) if spec.type is int else None
+        if span is None:
+            parts.append(part)
+            continue
+        first, last = int(span[1]), int(span[2])
+        if abs(last - first) >= MOST_RUNS:
+            raise UsageError(f"{key}: {part} is more than {MOST_RUNS} values")
+        parts += range(first, last + 1) if first <= last else range(first, last - 1, -1)
     return tuple(_coerced(key, spec, part) for part in parts)
 
 
@@ -178,10 +140,8 @@ def _place(key: str, nodes: Graph, registry: Registry) -> tuple[Place, Input]:
     if not dot:
         having = (i for i, n in nodes.items() if n.type in registry and registry[n.type].input(key))
         raise UsageError(f"{key!r} must be ID.input, as {next(having, 'sample')}.{key}")
-    if name in nodes:
-        found = [name]
-    else:
-        found = [i for i, n in nodes.items() if name in (n.title, n.type, n.type.rpartition(".")[2])]
+    named = (i for i, n in nodes.items() if name in (n.title, n.type, n.type.rpartition(".")[2]))
+    found = [name] if name in nodes else list(named)
     if not found:
         raise UsageError(f"there is no node {name!r}; there are: {', '.join(nodes)}{near(name, nodes)}")
     if len(found) > 1:
@@ -208,21 +168,24 @@ def _written(document: Document, values: Mapping[Place, Any], nodes: Graph) -> D
     return replace(document, graph=graph)
 
 
-def _params(path: Path) -> dict[str, Any]:
+def _params(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
     try:
-        data = json.loads(_text(path))
+        data = strict_json.loads(_bytes(path))
     except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
+        raise UsageError(f"{path} {error}") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path} must hold an object of settings, as {{'sample.seed': 1}}")
     return data
 
 
-def _halves(text: str, flag: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"{flag} takes KEY=VALUE, not {text!r}")
-    return key.strip(), value
+def _pairs(texts: Iterable[str], word: str) -> Iterator[tuple[str, str]]:
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{word} takes KEY=VALUE, not {text!r}")
+        yield key.strip(), value
 
 
 def _copied(path: Path, host: Host) -> str:
@@ -233,15 +196,15 @@ def _copied(path: Path, host: Host) -> str:
     return name
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {reason(error)}") from None
-
-
 def _text(path: Path) -> str:
     try:
         return _bytes(path).decode()
     except UnicodeError:
         raise UsageError(f"{path} is not text in UTF-8") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {reason(error)}") from None

@@ -7,73 +7,88 @@ import json
 import sys
 import textwrap
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from ..run import Event, Failed, Finished, Moved, Started, Warned
+from ..run import Event, Failed, Finished, Moved, Refused, Warned
 from . import failure
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+Said = Mapping[str, Any]  # one thing that happens, as --json puts it: what it is stands under "event"
+
+
+def event(number: int, event: Event) -> Said:
+    """What happens in run `number`."""
+    said = {"event": type(event).__name__.lower(), "run": number, "node": event.node}
+    match event:
+        case Moved():
+            return said | {"done": event.progress.done, "total": event.progress.total}
+        case Warned():
+            return said | {"text": event.text}
+        case Refused():
+            return said | {"message": event.message}
+        case Finished():
+            return said | {"cached": event.cached, "seconds": round(event.seconds, 4), "files": list(event.files)}
+        case Failed():
+            return said | {"error": failure.code(event.error)}
+    return said
+
+
+def network(event: object) -> Said:
+    """A network is loaded or unloaded."""
+    recipe, size, reason = (getattr(event, name) for name in ("recipe", "bytes", "reason"))
+    return {"event": type(event).__name__.lower(), "kind": recipe.kind, "bytes": size, "reason": reason}
+
+
+def line(said: Said) -> str:
+    """What people read of it; may be nothing."""
+    match said:
+        case {"event": "begun", "set": made} if made:
+            return f"run {said['run'] + 1}: {settings(made)}"
+        case {"event": "finished", "cached": False, "seconds": seconds}:
+            return f"{_name(said)} {seconds:.2f} s"
+        case {"event": "warned", "text": text}:
+            return f"{_name(said)} warning: {text}"
+        case {"event": "refused", "message": message}:
+            return f"{_name(said)} did not run: {message}"
+        case {"event": "loaded" | "unloaded" as what, "kind": kind, "bytes": size, "reason": reason}:
+            return f"{what} {kind.replace('_', ' ')}, {size / 1e6:.1f} MB: {reason}"
+        case {"event": "stopping"}:
+            return "stopping; Ctrl-C once more ends at once"
+        case {"event": "done", "executed": executed, "cached": cached, "seconds": seconds} if executed or cached:
+            return f"ran {len(executed)}, cached {len(cached)}, {seconds:.1f} s"
+    return ""
+
 
 class Show:
     """Says nothing but the paths of the pictures."""
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
+    def say(self, said: Said) -> None:
+        """Show what happens."""
+        for path in said.get("files", ()):
+            print(path, flush=True)  # noqa: T201
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """End, whatever happened."""
 
-    def begin(self, number: int, made: Mapping[str, Any]) -> None:
-        """Run `number` begins, with what was set or drawn for it."""
 
-    def event(self, number: int, event: Event) -> None:  # noqa: ARG002 - for those that tell runs apart
-        """Something happened in run `number`."""
-        if isinstance(event, Finished):
-            for path in event.files:
-                print(path, flush=True)  # noqa: T201
+class Objects(Show):
+    """Each event as a JSON object on standard output, `done` last."""
 
-    def network(self, event: object) -> None:
-        """A network was loaded or unloaded."""
-
-    def stopping(self) -> None:
-        """Somebody has pressed Ctrl-C."""
-
-    def done(self, summary: dict[str, Any]) -> None:
-        """All runs have ended."""
+    def say(self, said: Said) -> None:
+        print(json.dumps(said), flush=True)  # noqa: T201
 
 
 class Lines(Show):
     """A line for each node that runs."""
 
-    def begin(self, number: int, made: Mapping[str, Any]) -> None:
-        if made:
-            self._say(f"run {number + 1}: {settings(made)}")
+    def say(self, said: Said) -> None:
+        super().say(said)
+        if text := line(said):
+            self._print(text)
 
-    def event(self, number: int, event: Event) -> None:
-        super().event(number, event)
-        match event:
-            case Finished(cached=False):
-                self._say(f"{_name(number, event.node)} {event.seconds:.2f} s")
-            case Warned():
-                self._say(f"{_name(number, event.node)} warning: {event.text}")
-
-    def network(self, event: object) -> None:
-        self._say(_network(event))
-
-    def stopping(self) -> None:
-        self._say("stopping; Ctrl-C once more ends at once")
-
-    def done(self, summary: dict[str, Any]) -> None:
-        if summary["executed"] or summary["cached"]:
-            self._say(f"ran {len(summary['executed'])}, cached {len(summary['cached'])}, {summary['seconds']:.1f} s")
-
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -85,73 +100,36 @@ class Bars(Lines):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+        above = sys.stdout.isatty()  # the bars; what is piped stays in its pipe
         self._progress: Progress = Progress(
-            *columns,
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # above the bars; what is piped stays in its pipe
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=above
         )
         self._tasks: dict[int, TaskID] = {}
-
-    def __enter__(self) -> Self:
         self._progress.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def say(self, said: Said) -> None:
+        match said:
+            case {"event": "started", "run": run}:
+                self._end(run)  # a bar with a total cannot become one without
+                self._tasks[run] = self._progress.add_task(_name(said), total=None)
+            case {"event": "moved", "run": run, "done": done, "total": total}:
+                self._progress.update(self._tasks[run], completed=done, total=total)
+            case {"event": "finished", "run": run, "files": files}:
+                if files:
+                    self._end(run)
+                Show.say(self, said)
+            case _:
+                super().say(said)
+
+    def close(self) -> None:
         self._progress.stop()
 
-    def event(self, number: int, event: Event) -> None:
-        match event:
-            case Started():
-                self._end(number)  # a bar with a total cannot become one without
-                self._tasks[number] = self._progress.add_task(_name(number, event.node), total=None)
-            case Moved():
-                self._progress.update(self._tasks[number], completed=event.progress.done, total=event.progress.total)
-            case Warned():
-                super().event(number, event)
-            case Finished() if event.files:
-                self._end(number)
-                Show.event(self, number, event)
+    def _end(self, run: int) -> None:
+        if run in self._tasks:
+            self._progress.remove_task(self._tasks.pop(run))
 
-    def _end(self, number: int) -> None:
-        if number in self._tasks:
-            self._progress.remove_task(self._tasks.pop(number))
-
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
-
-
-class Objects(Show):
-    """Each event as a JSON object on standard output, `done` last."""
-
-    def begin(self, number: int, made: Mapping[str, Any]) -> None:
-        self._say({"event": "begun", "run": number, "set": made})
-
-    def event(self, number: int, event: Event) -> None:
-        data: dict[str, Any] = {"event": type(event).__name__.lower(), "run": number, "node": event.node}
-        match event:
-            case Moved():
-                data |= {"done": event.progress.done, "total": event.progress.total}
-            case Warned():
-                data |= {"text": event.text}
-            case Finished():
-                data |= {"cached": event.cached, "seconds": round(event.seconds, 4), "files": list(event.files)}
-            case Failed():
-                data |= {"error": failure.code(event.error)}
-        self._say(data)
-
-    def network(self, event: object) -> None:
-        recipe, size, reason = (getattr(event, name) for name in ("recipe", "bytes", "reason"))
-        self._say({"event": type(event).__name__.lower(), "kind": recipe.kind, "bytes": size, "reason": reason})
-
-    def done(self, summary: dict[str, Any]) -> None:
-        self._say(summary)
-
-    @staticmethod
-    def _say(data: Mapping[str, Any]) -> None:
-        print(json.dumps(data), flush=True)  # noqa: T201
 
 
 def show(options: argparse.Namespace) -> Show:
@@ -165,14 +143,8 @@ def show(options: argparse.Namespace) -> Show:
 
 def settings(made: Mapping[str, Any]) -> str:
     """What was set, on one line."""
-    values = (textwrap.shorten(str(value), 60, placeholder="...") for value in made.values())
-    return ", ".join(f"{key}={value}" for key, value in zip(made, values, strict=True))
+    return ", ".join(f"{key}={textwrap.shorten(str(value), 60, placeholder='...')}" for key, value in made.items())
 
 
-def _name(number: int, node: str) -> str:
-    return f"{node} #{number + 1}" if number else node
-
-
-def _network(event: object) -> str:
-    recipe, size, reason = (getattr(event, name) for name in ("recipe", "bytes", "reason"))
-    return f"{type(event).__name__.lower()} {recipe.kind.replace('_', ' ')}, {size / 1e6:.1f} MB: {reason}"
+def _name(said: Said) -> str:
+    return f"{said['node']} #{said['run'] + 1}" if said["run"] else str(said["node"])

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -85,21 +87,60 @@ class Brownian:
         return torch.randn(self._like.shape, generator=_stream(self._seed, "path", *points)).double()
 
 
-def shared_start(seed: int, shape: Sequence[int], batch_index: Sequence[int] | None = None) -> Tensor:
-    """The start of a whole batch (B, C, h, w) from one source, as ComfyUI draws it.
+class Source(Protocol):
+    """Where a batch's noise comes from."""
 
-    With batch_index, images are drawn one after the other and image k takes the one numbered batch_index[k].
-    """
-    if batch_index is None:
-        return start(seed, shape)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [torch.randn((1, *shape[1:]), generator=generator) for _ in range(max(batch_index) + 1)]
-    return torch.cat([drawn[k] for k in batch_index])
+    def start(self, shape: Sequence[int]) -> Tensor:
+        """What each image starts from: (B, C, h, w)."""
+
+    def steps(self, like: Tensor, levels: Sequence[float], *, path: bool) -> list[Noise]:
+        """Each image's noise while it walks along levels: fresh, or the increments of a Brownian path."""
 
 
-def shared_steps(seed: int, like: Tensor) -> list[Noise]:
-    """One source for a batch like (B, C, h, w), drawn whole at each step; image k gets its slice."""
-    generator = torch.Generator().manual_seed(seed)
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Each image draws by itself: it is the same alone as in a batch."""
+
+    seeds: Sequence[int]
+
+    def start(self, shape: Sequence[int]) -> Tensor:
+        """What each image starts from: (B, C, h, w)."""
+        return torch.cat([start(seed, (1, *shape[1:])) for seed in self.seeds])
+
+    def steps(self, like: Tensor, _levels: Sequence[float], *, path: bool) -> list[Noise]:
+        """Each image's own stream, or its own path."""
+        draw: Callable[[int, Tensor], Noise] = Brownian if path else fresh
+        return [draw(seed, like[:1]) for seed in self.seeds]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The batch is drawn whole, at the start and at each step, and each image gets its slice: as in ComfyUI."""
+
+    seed: int  # 0..2**64 - 1
+    batch_index: Sequence[int] | None = None
+
+    def start(self, shape: Sequence[int]) -> Tensor:
+        """One drawing (B, C, h, w); with batch_index one after the other, and image k takes number batch_index[k]."""
+        if self.batch_index is None:
+            return start(self.seed, shape)
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = [torch.randn((1, *shape[1:]), generator=generator) for _ in range(max(self.batch_index) + 1)]
+        return torch.cat([drawn[k] for k in self.batch_index])
+
+    def steps(self, like: Tensor, levels: Sequence[float], *, path: bool) -> list[Noise]:
+        """Slices of one stream, or of one path between the lowest and the highest of the levels."""
+        if not path:
+            return _slices(self.seed, like)
+        above = [level for level in levels if level > 0]
+        path_ = _Halves(self.seed, like, min(above, default=0.0), max(above, default=1.0))
+        drawn = lru_cache(maxsize=4)(path_)  # an image may be steps ahead of another
+        return [partial(_slice, drawn, k) for k in range(len(like))]
+
+
+def _slices(seed: int, like: Tensor) -> list[Noise]:
+    """The k-th image's i-th draw is the k-th slice of the i-th drawing, in whatever order the images ask."""
+    generator = torch.Generator().manual_seed((seed + 1) % 2**64)  # not the start's: ComfyUI's seed for the CPU
     slices: list[deque[Tensor]] = [deque() for _ in like]  # an image may be steps ahead of another
 
     def noise(k: int, _s: float, _t: float) -> Tensor:
@@ -109,6 +150,51 @@ def shared_steps(seed: int, like: Tensor) -> list[Noise]:
         return _sent(slices[k].popleft(), like)
 
     return [partial(noise, k) for k in range(len(like))]
+
+
+def _slice(draw: Noise, k: int, s: float, t: float) -> Tensor:
+    return draw(s, t)[k : k + 1]
+
+
+class _Halves(Brownian):
+    """The path that torchsde's BrownianTree draws from an entropy: halved between two ends, never between octaves.
+
+    Points are rounded to a millionth, which ends the halving; levels are what float32 makes of them.
+    """
+
+    DIGITS = 6
+
+    def __init__(self, seed: int, like: Tensor, low: float, high: float) -> None:
+        super().__init__(seed, like)
+        low, high = _single(low), _single(high)
+        self._low, self._high = round(low, self.DIGITS), round(high, self.DIGITS)
+        self._whole = math.sqrt(high - low) * self._seeded()
+
+    def __call__(self, s: float, t: float) -> Tensor:
+        """As `Brownian`, with the divisor that float32 gives."""
+        return super().__call__(_single(s), _single(t))
+
+    def at(self, sigma: float) -> Tensor:
+        """W(sigma) - W(low), in float64 on the CPU."""
+        sigma, place, depth = round(sigma, self.DIGITS), 0, 0
+        a, w_a, b, w_b = self._low, torch.zeros_like(self._whole), self._high, self._whole
+        while a < sigma < b:
+            middle = round((a + b) / 2, self.DIGITS)
+            share = (middle - a) / (b - a)
+            w = w_a + share * (w_b - w_a) + math.sqrt(share * (b - middle)) * self._seeded(place, depth)
+            place, depth = 2 * place + (sigma >= middle), depth + 1
+            a, w_a, b, w_b = (middle, w, b, w_b) if sigma >= middle else (a, w_a, middle, w)
+        return w_b if sigma >= b else w_a
+
+    def _seeded(self, *key: int) -> Tensor:
+        """The noise of one point, seeded by where it is in the tree."""
+        sequence = np.random.SeedSequence(self._seed, spawn_key=key, pool_size=24)
+        generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+        return torch.randn(self._like.shape, generator=generator).double()
+
+
+def _single(number: float) -> float:
+    return float(torch.tensor(number, dtype=torch.float32))
 
 
 def _stream(seed: int, *what: object) -> torch.Generator:

@@ -66,8 +66,22 @@ def masked(walk: Walk, mask: Tensor, kept: Callable[[float], Tensor], sigma_end:
             answer = yield replace(ask, x=blended(ask.x, kept(ask.sigma)))
             uncond = None if answer.uncond is None else blended(answer.uncond, original)
             ask = walk.send(replace(answer, denoised=blended(answer.denoised, original), uncond=uncond))
+    except StopIteration as stop:  # in between, the answers have been blended already
+        end: Tensor = stop.value.where(mask > 0, kept(sigma_end))
+        return end
+
+
+def noted(walk: Walk, note: Callable[[Tensor], None]) -> Walk:
+    """The same walk, which notes each denoised image (1, C, h, w) that it is told."""
+    try:
+        ask = next(walk)
+        while True:
+            answer = yield ask
+            note(answer.denoised)
+            ask = walk.send(answer)
     except StopIteration as stop:
-        return blended(stop.value, kept(sigma_end))
+        x: Tensor = stop.value
+        return x
 
 
 @dataclass(slots=True)

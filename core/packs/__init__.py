@@ -1,1 +1,1 @@
-"""Node packs made for ComfyUI, as nodes of our own kind."""
+"""Other people's node packs: found, loaded, and shown a host that they know."""

@@ -149,6 +149,20 @@ def test_dropping_and_forgetting_give_the_room_back(store):
     assert [cache.where(step(n)) for n in "ab"] == [None, None]
 
 
+def test_what_is_being_made_is_released_by_its_maker_alone():
+    cache, maker, other = Cache(), object(), object()
+    assert cache.begin(step("a"), maker)
+    assert cache.begin(step("b"), maker)
+    cache.release(other, step("a"))
+    assert not cache.begin(step("a"), other)
+    cache.release(maker, step("a"))
+    assert cache.begin(step("a"), other)
+    assert not cache.begin(step("b"), other)
+    cache.release(maker)
+    assert not cache.begin(step("a"), maker)
+    assert cache.begin(step("b"), other)
+
+
 def test_threads_share_a_cache():
     def work():
         for k in range(200):

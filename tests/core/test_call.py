@@ -389,6 +389,16 @@ def test_a_coroutine_that_fails_fails_its_node():
     assert (last.node, str(last.error)) == ("f", "no")
 
 
+@pytest.mark.parametrize("kind", [SystemExit, MemoryError, StopAsyncIteration])
+def test_whatever_a_coroutine_raises_fails_its_node_and_no_program(kind):
+    async def failing():
+        raise kind
+
+    last = events({"f": at("failing")}, more=[foreign(failing)])[-1]
+    assert isinstance(last, Failed)
+    assert type(last.error) is kind
+
+
 def test_a_run_is_stopped_while_a_coroutine_waits_and_the_coroutine_is_told():
     ended = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -14,9 +15,8 @@ from types import ModuleType
 import pytest
 import torch
 from limner.core import comfy, pictures
-from limner.core.comfy import node_classes, unwrapped, wrapped
+from limner.core.comfy import node_classes
 from limner.core.host import Host
-from limner.core.values import Conditioning, Image, Latent, Mask, Sigmas
 from limner.nodes import NODES
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,8 @@ def test_every_node_is_a_class_under_its_own_id(classes):
     assert sample.DESCRIPTION == "Turn noise into a latent image."
     saving = {name: kind for name, kind in classes.items() if kind.OUTPUT_NODE}
     assert list(saving) == ["limner.SaveImage", "limner.PreviewImage"]
-    assert all(kind.INPUT_TYPES()["hidden"] == {"prompt": "PROMPT"} for kind in saving.values())
+    hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
+    assert all(kind.INPUT_TYPES()["hidden"] == hidden for kind in saving.values())
 
 
 def test_widgets_have_their_ranges_choices_defaults_and_tooltips(classes):
@@ -133,73 +134,6 @@ def test_a_lazy_switch_asks_for_the_chosen_input_alone(classes, call):
     assert not hasattr(classes["limner.Sample"], "check_lazy_status")
 
 
-# ------------------------------------------------------------------------------------------------------------ values
-
-
-@pytest.mark.parametrize(
-    ("wire", "raw"),
-    [
-        ("IMAGE", torch.rand(2, 8, 8, 3)),
-        ("MASK", torch.rand(2, 8, 8)),
-        ("SIGMAS", torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)),
-    ],
-)
-def test_tensors_go_in_and_out_without_a_copy(wire, raw):
-    ours = wrapped(raw, wire)
-    assert type(ours) in (Image, Mask, Sigmas)
-    back = unwrapped(ours)
-    assert back.data_ptr() == raw.data_ptr()
-    assert back.shape == raw.shape
-
-
-def test_latents_go_in_and_out_without_a_copy():
-    raw = {"samples": torch.rand(2, 4, 8, 8), "noise_mask": torch.rand(2, 1, 8, 8), "batch_index": [3, 4]}
-    ours = wrapped(raw, "LATENT")
-    assert isinstance(ours, Latent)
-    assert ours.batch_index == (3, 4)
-    back = unwrapped(ours)
-    assert back["batch_index"] == [3, 4]
-    assert all(back[name].data_ptr() == raw[name].data_ptr() for name in ("samples", "noise_mask"))
-    assert unwrapped(wrapped({"samples": raw["samples"]}, "LATENT")).keys() == {"samples"}
-
-
-def test_conditionings_go_in_and_out_without_a_copy():
-    raw = [[torch.rand(1, 5, 16), {"pooled_output": torch.rand(1, 16), "attention_mask": torch.ones(1, 5)}]]
-    ours = wrapped(raw, "CONDITIONING")
-    assert isinstance(ours, Conditioning)
-    ((tokens, extra),) = unwrapped(ours)
-    assert tokens is raw[0][0]
-    assert extra.keys() == raw[0][1].keys()
-    assert all(extra[name] is raw[0][1][name] for name in extra)
-
-
-def test_a_conditioning_of_several_texts_is_refused():
-    with pytest.raises(ValueError, match="a conditioning of one text, not of 2"):
-        wrapped([[torch.rand(1, 5, 16), {}], [torch.rand(1, 5, 16), {}]], "CONDITIONING")
-
-
-def test_sigmas_of_less_precision_become_ours():
-    assert wrapped(torch.tensor([3.0, 0.0]), "SIGMAS").values.dtype == torch.float64
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (1, 1, 8, 8)])
-def test_masks_come_in_all_shapes_that_are_about(shape):
-    assert wrapped(torch.rand(shape), "MASK").values.shape == (1, 8, 8)
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64), (1, 1, 64, 64), (3, 1, 64, 64), (2, 64, 64)])
-def test_a_mask_as_large_as_the_picture_comes_down_to_the_latent(shape):
-    mask = torch.zeros(shape)
-    mask[..., :36] = 1
-    found = wrapped({"samples": torch.zeros(3, 4, 8, 8), "noise_mask": mask}, "LATENT").noise_mask
-    assert found.shape == (3, 1, 8, 8)
-    assert found[2, 0, 0].tolist() == [1, 1, 1, 1, 0.5, 0, 0, 0]
-
-
-def test_what_is_not_plugged_in_stays_nothing():
-    assert [wrapped(None, wire) for wire in ("IMAGE", "MASK", "LATENT", "CONDITIONING", "SIGMAS", "*")] == [None] * 6
-
-
 def test_a_masked_latent_of_comfyuis_is_painted_where_it_may_be(call):
     latent, _ = draw(call)
     mask = torch.zeros(1, 1, 32, 32)
@@ -216,7 +150,7 @@ def test_a_masked_latent_of_comfyuis_is_painted_where_it_may_be(call):
 def folders(tmp_path, monkeypatch):
     """ComfyUI's folders, as its module names them."""
     module = ModuleType("folder_paths")
-    for kind in ("output", "temp"):
+    for kind in ("input", "output", "temp"):
         (tmp_path / kind).mkdir()
         setattr(module, f"get_{kind}_directory", lambda kind=kind: str(tmp_path / kind))
     monkeypatch.setitem(sys.modules, "folder_paths", module)
@@ -242,6 +176,39 @@ def test_outside_of_comfyui_pictures_go_to_our_own_folder(call, base):
     shown = call("SaveImage", image=torch.rand(1, 8, 8, 3))
     assert shown["ui"]["images"] == [{"filename": "limner_00001.png", "subfolder": "", "type": "output"}]
     assert (base / "output" / "limner_00001.png").is_file()
+
+
+def test_pictures_are_read_from_comfyuis_folder_and_may_name_another(classes, call, folders):
+    pictures.write(folders / "input" / "a.png", torch.zeros(4, 4, 3))
+    pictures.write(folders / "output" / "b.png", torch.ones(4, 4, 3))
+    load = classes["limner.LoadImage"]
+    choices, options = load.INPUT_TYPES()["required"]["name"]
+    assert choices == ["a.png"]
+    assert options["image_upload"]
+    assert call("LoadImage", name="a.png")[0].max() == 0
+    assert call("LoadImage", name="b.png [output]")[0].min() == 1
+    assert load.VALIDATE_INPUTS(name="b.png [output]") is True
+    assert "there is no picture 'b.png'" in load.VALIDATE_INPUTS(name="b.png")
+    assert "is no file name" in load.VALIDATE_INPUTS(name="../output/b.png")
+    assert load.VALIDATE_INPUTS(name=None) is True  # it is plugged in
+    assert inspect.getfullargspec(load.VALIDATE_INPUTS).kwonlyargs == ["name"]  # what ComfyUI leaves to it
+    assert not hasattr(classes["limner.SaveImage"], "VALIDATE_INPUTS")
+
+
+def test_a_picture_or_a_model_that_changes_is_read_again(classes, folders, base):
+    load = classes["limner.LoadImage"]
+    pictures.write(folders / "input" / "a.png", torch.zeros(4, 4, 3))
+    before = load.IS_CHANGED(name="a.png")
+    assert load.IS_CHANGED(name="a.png") == before
+    pictures.write(folders / "input" / "a.png", torch.ones(4, 4, 3))
+    assert load.IS_CHANGED(name="a.png") != before
+    assert load.IS_CHANGED(name=None) == ""  # it is plugged in: nobody knows yet
+    model = classes["limner.LoadCheckpoint"]
+    before = model.IS_CHANGED(name="tiny")
+    assert model.IS_CHANGED(name="tiny") == before
+    (base / "models" / "checkpoints" / "tiny" / "model.json").write_text("{}")
+    assert model.IS_CHANGED(name="tiny") != before
+    assert not hasattr(classes["limner.EncodeText"], "IS_CHANGED")
 
 
 class Pressed(Exception):
@@ -320,7 +287,7 @@ print(json.dumps({
 
 
 def test_the_folder_loads_as_comfyui_loads_it_without_the_installed_package(base, tmp_path):
-    folder = tmp_path / "custom_nodes" / "limner.dev"
+    folder = tmp_path / "custom_nodes" / "Limner 0.1 (dev)"
     leave = shutil.ignore_patterns(".*", "__pycache__", "tests", "docs", "default")
     shutil.copytree(ROOT, folder, ignore=leave)
     said = subprocess.run(

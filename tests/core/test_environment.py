@@ -45,7 +45,7 @@ def is_source(path):
 
 
 def forget():
-    for known in (environment.code, environment._imports, environment._file):
+    for known in (environment.code, environment._module):
         known.cache_clear()
 
 

@@ -1,7 +1,9 @@
 """Files are written whole or not at all, under names that nobody else has, inside their folder."""
 
+import contextlib
 import errno
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -9,28 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from hostile_paths import HARMLESS, HOSTILE
 from limner.core import files
 from limner.core.errors import StorageError, UsageError
-from limner.core.files import numbered, reason, replacing, safe_join, write
-
-HOSTILE = [
-    "", ".", "..", "/", "//", "a//b", "a/", "/a", "./a", "a/.", "a/..", "../a", "a/../b", "a/../../b", "....//",
-    ".../a",
-    "/etc/passwd", "/windows/win.ini", "//host/share/a", "\\\\host\\share\\a", "\\a", "a\\b", "..\\a", "a\\..\\..\\b",
-    "\\\\?\\C:\\a", "\\\\.\\pipe\\a", "C:\\a", "C:/a", "C:a", "c:", "a:b", "a.png::$DATA", "a:", "file:///etc/passwd",
-    "NUL", "nul", "nul.png", "NUL .png", "con", "CON.tar.gz", "aux.png", "PRN", "com1", "COM9.png", "lpt0", "LPT1.txt",
-    "com¹", "CONIN$", "x/nul/y",
-    "a.", "a..", "a ", " a", "a /b", "a./b", "\ta", "a\n", "a\nb", "a\r\nb", "\x00", "a\x00.png", "a\x1b[31m",
-    "a\x7f", "a\x85b",
-    "a|b", "a<b", "a>b", 'a"b', "a?", "a*", "*", "a\u202egnp.exe", "\u2066a", "\u2007", "\udcff", "a\ud800",
-    "x" * 241, "é" * 121, "a/" * 600 + "a",
-]  # fmt: skip
-HARMLESS = [
-    "a", "a.png", "a/b/c.png", ".hidden", "-rf", "a b.png", "ü.png", "苹果/🍎.png", "..a", "a..b", "...a", "%2e%2e",
-    "..%2f..%2fa", "%252e",
-    "~", "~root/a", "$HOME", "`id`", "a;b", "a'b", "com", "com10.png", "console", "auxiliary.png", "nul_1",
-    "x" * 240, "@a", "#a", "a&b",
-]  # fmt: skip
+from limner.core.files import numbered, opened, placed, reason, replacing, safe_join, write
 
 
 def temporary_files(folder):
@@ -85,6 +69,67 @@ def test_a_root_that_is_itself_a_link_is_a_root(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "root").symlink_to("real")
     assert safe_join(tmp_path / "root", "a.png") == tmp_path / "root" / "a.png"
+
+
+# --------------------------------------------------------------------------------------------------------- plain files
+
+
+def test_a_file_is_read_by_its_name(tmp_path):
+    write(tmp_path / "a" / "b.png", "x")
+    with opened(tmp_path, "a/b.png") as file:
+        assert file.read() == b"x"
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_what_leads_elsewhere_is_not_opened(tmp_path, name):
+    with pytest.raises(UsageError):
+        opened(tmp_path, name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_folders_pipes_and_sockets_are_not_read(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(tmp_path / "socket.png"))
+        before = open_files()
+        for name in ("folder.png", "pipe.png", "socket.png", "gone.png", "gone/a.png"):
+            with pytest.raises(OSError):  # noqa: PT011 - of whichever kind
+                opened(tmp_path, name)
+        assert open_files() == before
+
+
+def test_links_are_opened_where_they_stay_inside(tmp_path):
+    root = tmp_path / "root"
+    write(root / "a.png", "inside")
+    write(tmp_path / "b.png", "outside")
+    (root / "in.png").symlink_to("a.png")
+    (root / "out.png").symlink_to(tmp_path / "b.png")
+    with opened(root, "in.png") as file:
+        assert file.read() == b"inside"
+    with pytest.raises(UsageError, match="leads out of"):
+        opened(root, "out.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="needs files opened without following links")
+def test_a_link_that_takes_a_files_place_at_the_last_moment_is_not_followed(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    write(root / "a.png", "inside")
+    write(tmp_path / "b.png", "outside")
+    system = os.open
+
+    def late(path, *rest, **options):
+        (root / "a.png").unlink()
+        (root / "a.png").symlink_to(tmp_path / "b.png")
+        return system(path, *rest, **options)
+
+    monkeypatch.setattr(files.os, "open", late)
+    with pytest.raises(OSError):  # noqa: PT011 - ELOOP, or EMLINK on BSD
+        opened(root, "a.png")
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
 
 
 # ----------------------------------------------------------------------------------------------- whole or not at all
@@ -200,6 +245,35 @@ def test_reasons_are_words():
     assert reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
     assert reason(OSError(errno.EACCES, "Permission denied")) == "permission denied"
     assert reason(OSError("odd")) == "odd"
+
+
+# ------------------------------------------------------------------------------------------------------ the first free
+
+
+def names(folder):
+    return (folder / f"a{k}" for k in range(3))
+
+
+def test_a_file_takes_the_first_name_that_is_free(tmp_path):
+    write(tmp_path / "a0", "another's")
+    path = placed(tmp_path / "a0", names(tmp_path), filled("mine"))
+    assert (path.name, path.read_text(), (tmp_path / "a0").read_text()) == ("a1", "mine", "another's")
+    assert temporary_files(tmp_path) == []
+
+
+def test_a_file_that_is_there_already_is_not_written_again(tmp_path):
+    write(tmp_path / "a0", "another's")
+    write(tmp_path / "a1", "mine")
+    path = placed(tmp_path / "a0", names(tmp_path), filled("mine"), lambda path: path.read_text() == "mine")
+    assert path.name == "a1"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a0", "a1"]
+
+
+def test_where_no_name_is_free_nothing_is_overwritten(tmp_path):
+    write(tmp_path / "a", "another's")
+    with pytest.raises(StorageError, match="every name for it is taken"):
+        placed(tmp_path / "a", [tmp_path / "a"], filled("mine"))
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["another's"]
 
 
 # ------------------------------------------------------------------------------------------------------ numbered files

@@ -7,7 +7,7 @@ import pytest
 from limner.core import folders as module
 from limner.core.digests import Digests
 from limner.core.errors import ImageFileError, ModelFileError, ModelMissing, UsageError
-from limner.core.folders import DEFAULT_ENCODER, DEFAULT_MODEL, SHIPPED, Folders, default_base
+from limner.core.folders import DEFAULT_ENCODER, DEFAULT_MODEL, SHIPPED, Folders, default_base, known_as
 from limner.core.plan import Fingerprint
 from limner.core.schema import InputFile, ModelFile
 
@@ -179,3 +179,95 @@ def test_a_file_that_cannot_be_read_is_an_error_of_ours(folders, monkeypatch, hi
     monkeypatch.setattr(Digests, "of", refuse)
     with pytest.raises(kind, match="cannot be read: permission denied"):
         folders.fingerprint(hint, "a.safetensors")
+
+
+# --------------------------------------------------------------------------------------------- folders of other people
+
+
+def test_each_folder_may_lie_elsewhere(tmp_path):
+    names = ("inputs", "output", "temp", "data")
+    folders = Folders.at(tmp_path / "base", **{name: tmp_path / name for name in names})
+    assert [getattr(folders, name) for name in names] == [tmp_path / name for name in names]
+    assert folders.cache == tmp_path / "data" / "cache"
+    assert folders.user == tmp_path / "base" / "user" / "default"
+    put(tmp_path / "inputs" / "a.png")
+    assert folders.choices(InputFile()) == ["a.png"]
+
+
+def test_models_are_found_in_the_folders_that_comfyui_has(tmp_path):
+    folders = Folders.at(tmp_path)
+    for place in ("diffusion_models/a", "unet/b", "clip/c", "text_encoders/d", "upscale_models/e", "t2i_adapter/f"):
+        put(tmp_path / "models" / f"{place}.safetensors")
+    assert folders.choices(UNET) == ["a.safetensors", "b.safetensors"]
+    assert folders.choices(ModelFile("text_encoders")) == [DEFAULT_ENCODER, "c.safetensors", "d.safetensors"]
+    assert folders.choices(ModelFile("upscale")) == ["e.safetensors"]
+    assert folders.choices(ModelFile("controlnet")) == ["f.safetensors"]
+    assert folders.model("unet", "a.safetensors").parent.name == "diffusion_models"
+    assert [known_as(name) for name in ("clip", "diffusion_models", "upscale_models", "loras", "ipadapter")] == [
+        "text_encoders",
+        "unet",
+        "upscale",
+        "loras",
+        "ipadapter",
+    ]
+
+
+def test_further_folders_of_models_are_looked_at_after_the_base_directory_and_first_ones_before(tmp_path):
+    first, further = tmp_path / "first", tmp_path / "further"
+    folders = Folders.at(
+        tmp_path / "base", first={"unet": (first,)}, further={"unet": (further,), "ipadapter": (first,)}
+    )
+    base = tmp_path / "base" / "models" / "unet"
+    for root, names in ((first, "ad"), (base, "abe"), (further, "abc")):
+        for name in names:
+            put(root / f"{name}.safetensors")
+    assert folders.roots("unet") == [first, base, base.with_name("diffusion_models"), further]
+    assert folders.choices(UNET) == [f"{name}.safetensors" for name in "abcde"]
+    found = {name: folders.model("unet", f"{name}.safetensors").parent for name in "abcde"}
+    assert found == {"a": first, "b": base, "c": further, "d": first, "e": base}
+    assert folders.choices(ModelFile("ipadapter")) == ["a.safetensors", "d.safetensors"]
+    assert folders.kinds()[-1] == "ipadapter"
+
+
+@pytest.mark.parametrize("folder", ["..", "../..", "/etc", "", "a\x00", "nul"])
+def test_a_kind_of_model_is_no_way_out(folders, folder):
+    for look in (lambda: folders.model(folder, "a.safetensors"), lambda: folders.choices(ModelFile(folder))):
+        with pytest.raises(UsageError, match="is no file name"):
+            look()
+
+
+def test_a_picture_in_another_folder_is_named_as_comfyui_does(folders):
+    places = {"a.png": folders.inputs, "b.png [output]": folders.output, "c/d.png [temp]": folders.temp}
+    for name, root in places.items():
+        path = put(root / name.partition(" ")[0])
+        assert folders.input(name) == path
+        assert name in folders.choices(InputFile())
+    assert folders.input("a.png [input]") == folders.inputs / "a.png"
+    assert folders.choices(InputFile()) == ["a.png"], "they are not listed, though"
+    for name in (
+        "b.png",
+        "gone.png [output]",
+        "../input/a.png [output]",
+        "a.png [other]",
+        " [output]",
+        "b.png [output] ",
+    ):
+        assert name not in folders.choices(InputFile())
+        with pytest.raises(UsageError):
+            folders.input(name)
+
+
+def test_a_file_that_is_no_picture_is_not_taken_for_one(folders):
+    put(folders.output / "a.html")
+    assert "a.html [output]" not in folders.choices(InputFile())
+    assert 7 not in folders.choices(InputFile())
+
+
+def test_a_folder_of_pictures_has_one_of_three_names(folders):
+    assert [folders.pictures(kind) for kind in ("input", "output", "temp")] == [
+        folders.inputs,
+        folders.output,
+        folders.temp,
+    ]
+    with pytest.raises(UsageError, match="there is no folder of the type 'models'; there are: input, output, temp"):
+        folders.pictures("models")

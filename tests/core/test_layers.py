@@ -82,7 +82,8 @@ def test_a_module_imports_from_rows_above_it_or_from_its_left(module):
 
 
 def test_only_front_doors_take_the_nodes_in():
-    assert {m for m in MODULES if "nodes" in imported(m)} == {"core/cli/look", "core/notebook", "core/catalogue"}
+    doors = {"core/cli/look", "core/notebook", "core/catalogue", "core/server/hosting"}
+    assert {m for m in MODULES if "nodes" in imported(m)} == doors
 
 
 def test_nodes_know_nothing_of_graphs_and_runs():
@@ -123,9 +124,11 @@ assert not loaded, loaded
 
 
 def test_the_machinery_stays_small():
-    """2,500 lines of code, not counting blank ones, comments, docstrings and what is a front door."""
-    files = [path for path in (ROOT / "core").glob("*.py") if path.name not in {"notebook.py", "comfy.py"}]
-    assert sum(code_lines(path.read_text("utf-8")) for path in files) <= 2500
+    """3,200 lines of code in rows 0 to 3, not counting folders, blank lines, comments and docstrings."""
+    names = [name for row in TABLE[:4] for name in row if name.count("/") == 1]
+    files = [path for name in names if (path := ROOT / f"{name}.py").exists()]
+    assert len(files) > 20
+    assert sum(code_lines(path.read_text("utf-8")) for path in files) <= 3200
 
 
 def code_lines(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import json
@@ -119,6 +120,11 @@ def test_nodes_of_one_type_are_numbered_and_the_graph_shows_itself(graph):
         "Graph\n  text: limner.Text(value='a')\n  text2: limner.Text(value='b')\n"
         "  joinText: limner.JoinText(first=text2, second='c')"
     )
+
+
+def test_a_copy_of_a_graph_shows_the_same_nodes(graph):
+    graph.Text("a")
+    assert repr(copy.copy(graph)) == repr(graph)
 
 
 def test_what_is_set_can_be_set_again_and_what_is_plugged_in_replugged(graph):

@@ -1,5 +1,6 @@
 """Pictures of every kind give the right pixels, or an error of ours, and never much memory."""
 
+import io
 import os
 import random
 import struct
@@ -12,7 +13,7 @@ import pytest
 import torch
 from limner.core import pictures
 from limner.core.errors import ImageFileError
-from limner.core.pictures import load, picture, png, texts, write
+from limner.core.pictures import load, opening, picture, png, texts, write
 from PIL import Image
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 255], [0, 0, 0], [10, 20, 30]]], dtype=np.uint8)
@@ -240,6 +241,13 @@ print(refused, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 
     refused, megabytes = map(int, printed.split())
     assert refused == 10
     assert megabytes < 150
+
+
+def test_a_picture_that_is_no_file_yet_is_called_as_it_was_given():
+    with opening(io.BytesIO(png(torch.zeros(2, 3, 3))), "sent.png") as opened:
+        assert opened.size == (3, 2)
+    with pytest.raises(ImageFileError, match=r"^sent\.png: is no picture"), opening(io.BytesIO(b"<svg/>"), "sent.png"):
+        pass
 
 
 def test_the_cap_is_a_number_of_pixels_and_not_of_a_side(tmp_path, monkeypatch):

@@ -154,7 +154,7 @@ def test_a_damaged_file_is_set_aside_and_the_others_stay(full, how):
     assert full.get(KEY) is None
     assert not full.has(KEY)
     assert not path.exists()
-    assert (full.folder / "damaged" / path.name).exists()
+    assert (full.folder / f"damaged-{path.name}").exists()
     assert value(full.get(OTHER)) == 0.75
     assert full.put(KEY, picture(0.125), 1.0)
     assert value(full.get(KEY)) == 0.125

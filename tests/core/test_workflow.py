@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from limner.core import workflow
-from limner.core.errors import LimnerError, WorkflowError
+from limner.core import pictures, workflow
+from limner.core.errors import ImageFileError, LimnerError, WorkflowError
 from limner.core.graph import Instance, Link
-from limner.core.workflow import Document, Sockets, dumps, lower, parse, read
+from limner.core.litegraph.kinds import Sockets, Widget
+from limner.core.workflow import Document, dumps, lower, parse, read
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 FORMATS = Path(__file__).parents[1] / "formats"
 LOWER = sorted((FORMATS / "lower").glob("*.json"))
@@ -27,8 +29,11 @@ def entry(kind="limner.Text", **inputs):
 
 
 def sockets_of(rows):
-    table = {k: Sockets(tuple((n, w) for n, w in v["inputs"]), tuple(v["outputs"])) for k, v in rows.items()}
-    return table.get
+    def one(row):
+        widgets = tuple(Widget(name, dict(row["inputs"])[name]) for name in row.get("widgets", ()))
+        return Sockets(tuple((name, wire) for name, wire in row["inputs"]), tuple(row["outputs"]), widgets)
+
+    return {kind: one(row) for kind, row in rows.items()}.get
 
 
 @pytest.mark.parametrize("path", LOWER, ids=lambda p: p.stem)
@@ -211,7 +216,6 @@ BROKEN = {
     "a definition's bad inputs": (defining({"graph": {}, "inputs": [{}]}), "'inputs' must be a list of objects"),
     "a definition's bad outputs": (defining({"graph": {}, "outputs": {}}), "'outputs' must be a list of objects"),
     "a definition's bad name": (defining({"graph": {}, "inputs": [{"name": 1}]}), "names of 'inputs' must be texts"),
-    "ComfyUI's editor format": ('{"nodes": [], "links": [], "version": 0.4}', "is in ComfyUI's editor format"),
 }  # fmt: skip
 
 
@@ -263,6 +267,90 @@ def test_a_photograph_with_a_cameras_name_is_no_workflow(tmp_path):
     photo.save(tmp_path / "photo.webp", exif=exif)
     with pytest.raises(WorkflowError, match="is a picture without a workflow in it"):
         read(tmp_path / "photo.webp")
+
+
+UI = {"nodes": [{"id": 1, "type": "Foreign", "pos": [3, 4], "mode": 2}], "links": [], "version": 0.4}
+API = {"1": {"class_type": "Foreign", "inputs": {}}}
+
+
+def png(path, **texts):
+    info = PngInfo()
+    for keyword, held in texts.items():
+        info.add_text(keyword, held if isinstance(held, str) else json.dumps(held))
+    Image.new("RGB", (4, 4)).save(path, pnginfo=info)
+    return path
+
+
+def test_of_what_a_picture_carries_the_document_goes_first_then_what_has_places(tmp_path):
+    ours = {"limner": 1, "graph": {"x": entry()}}
+    assert list(read(png(tmp_path / "a.png", prompt=API, workflow=UI, limner=ours)).graph) == ["x"]
+    assert read(png(tmp_path / "b.png", prompt=API, workflow=UI)).canvas == {"nodes": {"1": {"at": [3, 4]}}}
+    assert read(png(tmp_path / "c.png", prompt=API)).canvas == {}
+
+
+@pytest.mark.parametrize("damaged", ["{", '{"nodes": 3}', {"nodes": [], "links": []}, {"nodes": [{}]}])
+def test_a_damaged_or_empty_workflow_in_a_picture_gives_way_to_what_was_run(tmp_path, damaged):
+    assert read(png(tmp_path / "a.png", prompt=API, workflow=damaged)).graph == API
+
+
+def test_if_nothing_in_a_picture_can_be_read_the_first_reason_is_given(tmp_path):
+    with pytest.raises(WorkflowError, match=r"the workflow in .*a\.png has a node without an 'id'"):
+        read(png(tmp_path / "a.png", prompt="[]", workflow={"nodes": [{}]}))
+
+
+def test_numbers_that_json_has_not_are_nothing_in_what_comfyui_writes_into_pictures(tmp_path):
+    held = '{"1": {"class_type": "Foreign", "inputs": {"a": Infinity, "b": 2}, "is_changed": [NaN]}}'
+    found = read(png(tmp_path / "a.png", prompt=held)).graph["1"]
+    assert found == {"class_type": "Foreign", "inputs": {"a": None, "b": 2}, "is_changed": [None]}
+    with pytest.raises(WorkflowError, match="NaN is not a number that JSON has"):
+        read(png(tmp_path / "b.png", prompt='{"a": NaN, "b": ' + "[" * 5000 + "]" * 5000 + "}"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_a_workflow_is_found_in_the_exif_of_a_picture(tmp_path, suffix):
+    picture = Image.new("RGB", (4, 4))
+    exif = picture.getexif()
+    exif[0x010F], exif[0x0110] = f"workflow:{json.dumps(UI)}", f"prompt:{json.dumps(API)}"
+    picture.save(tmp_path / f"a{suffix}", exif=exif)
+    assert read(tmp_path / f"a{suffix}").canvas == {"nodes": {"1": {"at": [3, 4]}}}
+
+
+def test_a_workflow_is_found_in_the_chunk_that_comfyui_has_for_animations(tmp_path):
+    info = PngInfo()
+    info.add(b"comf", b"prompt\0" + json.dumps(API).encode(), after_idat=True)
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.png", pnginfo=info, save_all=True, append_images=frames[1:])
+    assert read(tmp_path / "a.png").graph == API
+
+
+def test_a_copy_of_a_picture_carries_other_workflows_and_the_same_pixels(tmp_path):
+    path = png(tmp_path / "a.png", prompt=API, workflow=UI, Comment="mine")
+    (tmp_path / "b.png").write_bytes(pictures.carrying(path, {"limner": "{}", "prompt": '{"new": 1}'}))
+    assert pictures.texts(tmp_path / "b.png") == {
+        "Comment": "mine", "workflow": json.dumps(UI), "limner": "{}", "prompt": '{"new": 1}',
+    }  # fmt: skip
+    with Image.open(path) as before, Image.open(tmp_path / "b.png") as after:
+        assert before.tobytes() == after.tobytes()
+    Image.new("RGB", (4, 4)).save(tmp_path / "c.webp")
+    with pytest.raises(ImageFileError, match="is WEBP; workflows are written into PNG only"):
+        pictures.carrying(tmp_path / "c.webp", {})
+
+
+WRAPPED = {
+    "a request": {"prompt": API, "client_id": "x"},
+    "a request with a workflow": {"prompt": API, "extra_data": {"extra_pnginfo": {"workflow": UI}}},
+    "both": {"prompt": API, "workflow": UI},
+    "a history's entry": {"prompt": [3, "id", API, {"extra_pnginfo": {"workflow": UI}}, ["1"]], "outputs": {}},
+    "a history's entry without": {"prompt": [3, "id", API, {}, ["1"]], "outputs": {}, "status": {}},
+    "a damaged workflow beside": {"prompt": API, "workflow": {"nodes": [{}]}},
+}
+
+
+@pytest.mark.parametrize("what", WRAPPED)
+def test_a_workflow_is_found_in_what_it_was_sent_in(what):
+    found = parse(json.dumps(WRAPPED[what]))
+    assert list(found.graph) == ["1"]
+    assert bool(found.canvas) == (json.dumps(UI) in json.dumps(WRAPPED[what]))
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\nnothing", b"RIFF\x00\x00\x00\x00WEBPVP8 "])

@@ -11,7 +11,7 @@ from limner.core.diffusion import noise
 from limner.core.diffusion.samplers import SAMPLERS
 from limner.core.trees import mapped
 from limner.core.values import Latent, Mask, Progress, Seeds, Sigmas
-from limner.nodes.latent import empty_latent, mask_latent
+from limner.nodes.latent import empty_latent, fitted, mask_latent
 from limner.nodes.sampler import sample
 from limner.nodes.scheduler import flip_sigmas, flow_schedule, schedule, split_sigmas
 from limner.nodes.unet import guide
@@ -159,7 +159,25 @@ def test_a_mask_on_what_is_noisy_already_is_refused(drawn):
 
 def test_latents_of_another_models_channels_are_refused(drawn):
     with pytest.raises(ValueError, match="the model takes latents of 4 channels, not 16"):
-        drawn(latent=Latent(torch.zeros(1, 16, 4, 4)))
+        drawn(latent=Latent(torch.ones(1, 16, 4, 4)))
+
+
+def test_an_empty_latent_takes_the_channels_cells_and_zero_of_the_model(drawn, model):
+    native = drawn()
+    for samples, cells in [(torch.zeros(1, 16, 4, 4), 8), (torch.zeros(1, 1, 2, 2), 16), (torch.zeros(1, 4, 8, 8), 4)]:
+        torch.testing.assert_close(drawn(latent=Latent(samples, cells=cells)), native, rtol=0, atol=0)
+
+
+def test_an_empty_latent_of_several_pictures_keeps_its_mask_and_where_they_come_from(model):
+    latent = Latent(torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8), (4, 7), cells=4)
+    one = fitted(latent, model.latent)
+    assert (one.samples.shape, one.noise_mask.shape, one.batch_index, one.cells) == (
+        (2, 4, 4, 4),
+        (2, 1, 4, 4),
+        (4, 7),
+        8,
+    )
+    assert one.samples.unique().tolist() == [model.latent.shift]
 
 
 def test_an_ancestral_sampler_with_eta_0_adds_no_noise(drawn):

@@ -27,7 +27,7 @@ SCENARIOS = {
     "an empty file": ("", 3, "is not JSON"),
     "JSON that is no workflow": ("[1, 2]", 3, "holds a list, not a workflow"),
     "a node that is none": ('{"a": 5}', 3, "'a' is no node"),
-    "ComfyUI's editor format": ('{"nodes": [], "links": []}', 3, "export it"),
+    "an editor's canvas without nodes": ('{"nodes": [], "links": []}', 3, "has no node that saves or shows anything"),
     "a later format": ('{"limner": 2, "graph": {}}', 3, "this Limner reads version 1"),
     "nothing to do": ('{"limner": 1, "graph": {}}', 3, "has no node that saves or shows anything"),
 }

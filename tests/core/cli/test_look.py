@@ -10,7 +10,8 @@ import sys
 import pytest
 import tiny
 from limner.core import workflow as documents
-from limner.nodes import NODES
+from limner.core.pictures import texts
+from limner.nodes import ALL
 
 
 def columns(text: str) -> list[list[str]]:
@@ -88,8 +89,8 @@ def test_explain_before_a_first_run_says_what_it_does_not_know(limner, workflow)
 
 
 def test_nodes_lists_them_all_and_tells_all_about_one(limner):
-    assert [row[0] for row in columns(limner("nodes").out)] == list(NODES)
-    assert list(json.loads(limner("nodes", "--json").out)) == list(NODES)
+    assert [row[0] for row in columns(limner("nodes").out)] == list(ALL)
+    assert list(json.loads(limner("nodes", "--json").out)) == list(ALL)
     for name in ("Sample", "limner.Sample"):
         assert "| sampler | euler, " in limner("nodes", name).out
     assert json.loads(limner("nodes", "Sample", "--json").out)["outputs"] == [{"name": "latent", "wire": "LATENT"}]
@@ -132,11 +133,34 @@ def test_convert_keeps_what_it_does_not_know(limner, tmp_path):
     assert json.loads((tmp_path / "copy.json").read_text("utf-8")) == json.loads(file.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", ["x.txt", "x", "x.json.png"])
+def test_convert_writes_for_comfyuis_editor_and_reads_that_again(limner, workflow, tmp_path):
+    editor, back = tmp_path / "x.ui.json", tmp_path / "x.json"
+    assert limner("convert", workflow, editor) == (0, f"{editor}\n", "")
+    written = json.loads(editor.read_text("utf-8"))
+    assert (written["version"], len(written["nodes"])) == (0.4, len(documents.read(workflow).graph))
+    assert limner("validate", editor).code == 0
+    assert limner("convert", editor, back) == (0, f"{back}\n", "")
+    for node_id, entry in documents.read(workflow).graph.items():
+        assert entry["inputs"].items() <= documents.read(back).graph[node_id]["inputs"].items()
+
+
+def test_convert_copies_a_picture_with_every_form_of_its_workflow_in_it(limner, workflow, out, tmp_path):
+    (saved,) = limner("run", workflow, "--out", out).out.splitlines()
+    assert limner("convert", saved, tmp_path / "copy.png") == (0, f"{tmp_path / 'copy.png'}\n", "")
+    assert texts(tmp_path / "copy.png").keys() == {"limner", "prompt", "workflow"}
+    assert limner("convert", workflow, tmp_path / "none.png").code == 1
+
+
+def test_what_a_person_should_know_of_a_file_is_said(limner, tmp_path, caplog):
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"nodes": [{"id": 1, "type": "Foreign", "widgets_values": [1]}]}))
+    assert limner("validate", file).code == 3
+    assert "their values have no names yet: Foreign" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.json.jpg"])
 def test_convert_knows_formats_by_their_names(name, limner, workflow, tmp_path):
     said = limner("convert", workflow, tmp_path / name)
-    assert (said.code, said.err) == (
-        2,
-        f"limner: {tmp_path / name} must end in .json, or in .api.json for ComfyUI's API format\n",
-    )
+    ways = ".api.json, .ui.json, .json, .png"
+    assert (said.code, said.err) == (2, f"limner: {tmp_path / name} must end in one of: {ways}\n")
     assert not (tmp_path / name).exists()

@@ -216,7 +216,9 @@ def test_a_seed_that_is_set_is_not_drawn(made):
 
 @pytest.mark.parametrize("control", ["fixed", "increment", ""])
 def test_a_node_that_wants_something_else_keeps_its_seed(made, control):
-    assert one(made(nodes=randomized(control=control))) == {}
+    (variant,) = made(nodes=randomized(control=control))
+    assert variant.made == {}
+    assert variant.document.graph["sample"]["_meta"] == {"title": "draw", "control": control}
 
 
 def test_a_seed_that_is_plugged_in_is_not_drawn(made):
@@ -233,6 +235,19 @@ INNER = {
     "inputs": [],
     "outputs": [],
 }
+
+
+def test_drawing_seeds_leaves_the_document_that_was_read_as_it_is(tmp_path):
+    document = workflow.parse(json.dumps({"limner": 1, "graph": randomized()}))
+    options = parser().parse_args(["run", "workflow.json", "--seed", "3"])
+    variants(document, Host(NODES, Settings(base=tmp_path)), options)
+    assert document.graph == randomized()
+
+
+def test_a_seed_that_stood_at_its_default_is_drawn_too(made):
+    nodes = {"sample": {"class_type": "limner.Sample", "_meta": {"control": "randomize"}}}
+    (variant,) = made(nodes=nodes)
+    assert variant.graph["sample"].inputs["seed"] == variant.made["sample.seed"]
 
 
 def test_seeds_inside_a_definition_are_drawn_and_set_as_well(made):

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from limner.core.cli.show import settings
+from limner.core.cli import show
+from limner.core.run import Refused
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -85,6 +86,12 @@ def test_a_failure_leaves_no_bar_and_a_cursor(limner, workflow, out, tmp_path):
 
 
 def test_settings_are_a_line_however_long_they_are():
-    assert settings({"prompt.value": "word " * 99, "sample.seed": 3}).endswith("..., sample.seed=3")
-    assert "\n" not in settings({"prompt.value": "a\nb"})
-    assert len(settings({"prompt.value": "word " * 99})) < 90
+    assert show.settings({"prompt.value": "word " * 99, "sample.seed": 3}).endswith("..., sample.seed=3")
+    assert "\n" not in show.settings({"prompt.value": "a\nb"})
+    assert len(show.settings({"prompt.value": "word " * 99})) < 90
+
+
+def test_what_is_blocked_says_why():
+    said = show.event(1, Refused("save", "there is no picture"))
+    assert said == {"event": "refused", "run": 1, "node": "save", "message": "there is no picture"}
+    assert show.line(said) == "save #2 did not run: there is no picture"

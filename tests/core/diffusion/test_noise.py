@@ -88,16 +88,58 @@ def test_brownian_increments_apart_from_each_other_are_independent():
     assert correlations.abs().max().item() < 0.035  # 4.5 / sqrt(16384)
 
 
-def test_a_shared_source_draws_the_batch_whole_and_hands_each_image_its_slice():
+def drawn_by_torch(seed, shape, count=2):
+    torch.manual_seed(seed)
+    return [torch.randn(shape) for _ in range(count)]
+
+
+def test_a_shared_source_starts_as_the_whole_batch_drawn_from_the_seed():
+    torch.testing.assert_close(noise.Shared(9).start((3, 4, 8, 8)), drawn_by_torch(9, (3, 4, 8, 8))[0], rtol=0, atol=0)
+
+
+def test_a_shared_source_draws_the_batch_whole_at_each_step_and_hands_each_image_its_slice():
     like = torch.zeros(3, 4, 8, 8)
-    images = noise.shared_steps(9, like)
-    torch.manual_seed(9)
-    first, second = torch.randn(like.shape), torch.randn(like.shape)
-    torch.testing.assert_close(torch.cat([images[2](2, 1), images[2](1, 0)]), torch.stack([first[2], second[2]]))
-    torch.testing.assert_close(torch.cat([image(2, 1) for image in images[:2]]), first[:2])
-    torch.testing.assert_close(noise.shared_start(9, like.shape), first)
+    first, second = drawn_by_torch(10, like.shape)  # the seed's successor: the steps do not repeat the start
+    images = noise.Shared(9).steps(like, [2.0, 1.0, 0.0], path=False)
+    ahead = [images[2](2, 1), images[2](1, 0)]
+    torch.testing.assert_close(torch.cat(ahead), torch.stack([first[2], second[2]]), rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([image(2, 1) for image in images[:2]]), first[:2], rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([image(1, 0) for image in images[1::-1]]), second[[1, 0]], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**63, 2**64 - 1])
+def test_a_shared_source_takes_every_seed_of_64_bits(seed):
+    like = torch.zeros(1, 4, 8, 8)
+    torch.testing.assert_close(noise.Shared(seed).start(like.shape), drawn_by_torch(seed, like.shape)[0])
+    (image,) = noise.Shared(seed).steps(like, [2.0, 1.0], path=False)
+    torch.testing.assert_close(image(2.0, 1.0), drawn_by_torch((seed + 1) % 2**64, like.shape)[0])
 
 
 def test_a_batch_index_picks_images_of_the_batch_that_would_have_been():
-    whole = noise.shared_start(4, (5, 4, 8, 8), range(5))
-    torch.testing.assert_close(noise.shared_start(4, (3, 4, 8, 8), [4, 0, 0]), whole[[4, 0, 0]])
+    whole = noise.Shared(4, range(5)).start((5, 4, 8, 8))
+    torch.testing.assert_close(noise.Shared(4, [4, 0, 0]).start((3, 4, 8, 8)), whole[[4, 0, 0]], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.filterwarnings("ignore:Should have")  # of ends that float32 moves past what torchsde rounds them to
+def test_a_shared_path_is_the_tree_that_torchsde_grows_from_the_seed(seed, order):
+    import torchsde
+
+    like, levels = torch.zeros(3, 4, 8, 8), torch.tensor(POINTS, dtype=torch.float32)
+    tree = torchsde.BrownianTree(levels[-1].double(), like, levels[0].double(), entropy=seed)
+    images = noise.Shared(seed).steps(like, [*POINTS, 0.0], path=True)
+    for s, t in itertools.pairwise(levels.double()):
+        whole = (tree(t, s) * -1 / (s - t).abs().sqrt()).float()
+        found = {k: images[k](float(s), float(t)) for k in order}
+        torch.testing.assert_close(torch.cat([found[k] for k in range(3)]), whole, rtol=0, atol=2e-6)
+
+
+def test_images_apart_draw_what_each_draws_alone():
+    like, levels = torch.zeros(2, 4, 8, 8), [2.0, 1.0, 0.5]
+    for path in (False, True):
+        both = noise.Apart([3, 8]).steps(like, levels, path=path)
+        alone = [noise.Apart([seed]).steps(like[:1], levels, path=path)[0] for seed in (3, 8)]
+        for one, other in zip(both, alone, strict=True):
+            torch.testing.assert_close(one(2.0, 1.0), other(2.0, 1.0), rtol=0, atol=0)
+    torch.testing.assert_close(noise.Apart([3, 8]).start(like.shape)[1:], noise.start(8, (1, 4, 8, 8)), rtol=0, atol=0)

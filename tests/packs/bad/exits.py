@@ -1,0 +1,3 @@
+"""A pack that wants to end the program."""
+
+raise SystemExit(3)

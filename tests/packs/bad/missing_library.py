@@ -1,0 +1,3 @@
+"""A pack whose library nobody has installed."""
+
+import a_library_that_nobody_has  # noqa: F401

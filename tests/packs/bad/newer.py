@@ -1,0 +1,5 @@
+"""A pack of ComfyUI's later protocol."""
+
+
+async def comfy_entrypoint():
+    return None

@@ -1,0 +1,3 @@
+"""A pack that wants something of a module of ComfyUI's that is not there."""
+
+from comfy.utils import unheard_of  # noqa: F401

@@ -1,0 +1,3 @@
+"""A pack that works on ComfyUI's own networks."""
+
+import comfy.sd  # noqa: F401
