@@ -12,8 +12,9 @@ from torch import Tensor
 
 from .diffusion import parameterisation
 from .errors import Interrupted, OutOfMemory
+from .event import Event
 from .models.residency import out_of_memory
-from .run import Event, Run
+from .run import Run
 from .values import Call, Progress
 
 if TYPE_CHECKING:

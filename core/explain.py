@@ -9,9 +9,9 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from .cache import Cache
+from .evaluation import below, will_run
 from .graph import Link
 from .plan import Plan, Step
-from .run import below, will_run
 
 Verdict = Literal["HIT", "MISS", "RUN", "SKIP"]  # in the cache; to compute; runs every time; not needed
 

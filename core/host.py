@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import environment
 from .cache import Cache
 from .errors import InvalidGraph, UsageError, WorkflowError
+from .event import Event, Failed, Finished, Stopped
 from .explain import Explained, explain, records
 from .folders import Folders, default_base
 from .graph import Graph, Problem, ancestors, near, problems, targets
@@ -22,7 +23,7 @@ from .litegraph.kinds import Sockets, sockets
 from .messages import say
 from .plan import Plan, Salt, plan, resettled
 from .raw import wrapped
-from .run import Event, Failed, Finished, Run, Stopped
+from .run import Run
 from .schema import NAMESPACE, Context, ModelFile, Node, Registry
 from .store import Store
 from .workflow import Document, api, graph, lower, read

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import pictures, workflow
 from .errors import UsageError
+from .event import Event, Failed, Finished, Stopped
 from .explain import Explained
 from .files import replacing, write
 from .graph import Instance, Link, Problem, near
 from .host import ALL, Host, Settings
-from .run import Event, Failed, Finished, Stopped
 from .schema import Node
 from .values import Image
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from limner.core import workflow
+from limner.core.event import Failed, Finished
 from limner.core.host import Host, Settings
-from limner.core.run import Failed, Finished
 from limner.nodes import NODES
 
 pytestmark = [

@@ -17,9 +17,10 @@ from typing import Any
 from .. import workflow
 from ..environment import installed
 from ..errors import Interrupted, LimnerError, TimeLimit, UsageError
+from ..event import Event, Failed, Finished, Stopped
 from ..files import write
 from ..host import Host, workflow_file
-from ..run import Event, Failed, Finished, Run, Stopped
+from ..run import Run
 from . import failure, show
 from .look import explain, host
 from .settings import Variant, variants

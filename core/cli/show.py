@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..run import Event, Failed, Finished, Moved, Refused, Warned
+from ..event import Event, Failed, Finished, Moved, Refused, Warned
 from . import failure
 
 if TYPE_CHECKING:

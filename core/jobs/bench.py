@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import workflow
 from ..errors import Interrupted
-from ..run import Failed, Run
+from ..event import Failed
+from ..run import Run
 from . import telling
 from .backend import Emit, Result
 from .job import Job

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Interrupted
-from ..run import Event, Failed, Finished, Moved, Refused, Run, Started, Stopped, Warned, will_run
+from ..evaluation import will_run
+from ..event import Event, Failed, Finished, Moved, Refused, Started, Stopped, Warned
+from ..run import Run
 from . import failure, previews
 from .backend import Emit, Result
 from .job import Job, State

@@ -25,11 +25,12 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from limner.core import workflow
 from limner.core.cache import Cache
 from limner.core.drive import drive
+from limner.core.event import Failed
 from limner.core.folders import SHIPPED
 from limner.core.graph import Instance, Link, problems
 from limner.core.host import Host, Settings
 from limner.core.plan import plan
-from limner.core.run import Failed, Run
+from limner.core.run import Run
 from limner.core.schema import Context, node
 from limner.nodes import NODES
 from safetensors.torch import load_file

@@ -12,9 +12,10 @@ from limner.core.cache import Cache
 from limner.core.call import CALLING
 from limner.core.drive import drive
 from limner.core.errors import BadReturn
+from limner.core.event import Failed, Finished, Moved, Refused, Started, Stopped, Warned
 from limner.core.graph import Instance, Link
 from limner.core.plan import plan
-from limner.core.run import Failed, Finished, Moved, Refused, Run, Started, Stopped, Warned
+from limner.core.run import Run
 from limner.core.schema import REQUIRED, Context, Input, Node, Output
 from limner.core.values import Blocked, Image, Items, Progress, Returned
 
@@ -475,7 +476,7 @@ def test_hidden_inputs_are_filled_in():
     hidden = tuple(Input(name, object, "*", None, hidden=kind, options={}) for name, kind in specs.items())
     node = replace(foreign(curious), inputs=hidden)
     run = a_run({"v": at("value", v=1), "c": at("curious")}, more=[node])
-    run.context = replace(run.context, extra={"extra_pnginfo": {"workflow": {}}})
+    run.context = replace(run.context, extra={"workflow": {}})
     *_, (_, last) = drive([run], None)
     assert last.outputs == (("c", "curious", {"workflow": {}}, ["c", "v"]),)
 

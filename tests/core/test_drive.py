@@ -16,9 +16,10 @@ from limner.core.diffusion.schedules import karras
 from limner.core.diffusion.walks import side_by_side
 from limner.core.drive import alone, drive
 from limner.core.errors import OutOfMemory
+from limner.core.event import Failed, Finished, Moved, Stopped
 from limner.core.graph import Instance, Link
 from limner.core.plan import plan
-from limner.core.run import Failed, Finished, Moved, Run, Stopped
+from limner.core.run import Run
 from limner.core.schema import Context, node
 from limner.core.values import Call, Conditioning, Guider, Latent, LatentFormat, Model, Recipe, Sampling
 from limner.nodes import NODES

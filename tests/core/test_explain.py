@@ -8,10 +8,11 @@ from typing import Annotated
 import pytest
 from limner.core.cache import Cache
 from limner.core.drive import drive
+from limner.core.event import Finished
 from limner.core.explain import explain, records
 from limner.core.graph import Instance, Link
 from limner.core.plan import Fingerprint, by_name, plan
-from limner.core.run import Finished, Run
+from limner.core.run import Run
 from limner.core.schema import Context, InputFile, node
 from limner.core.store import Store
 from limner.core.values import Files

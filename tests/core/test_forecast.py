@@ -4,10 +4,10 @@ import time
 
 import pytest
 from limner.core.errors import UsageError
+from limner.core.event import Finished
 from limner.core.forecast import forecast
 from limner.core.graph import Instance, Link
 from limner.core.host import ALL, Host, Settings
-from limner.core.run import Finished
 from limner.core.schema import node
 from limner.core.values import Files
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from limner.core import environment, folders, pictures, workflow
 from limner.core.errors import InvalidGraph, UsageError, WorkflowError
+from limner.core.event import Failed, Finished
 from limner.core.graph import Instance, Link
 from limner.core.host import ALL, WORKFLOWS, Host, Settings, workflow_file
-from limner.core.run import Failed, Finished
 from limner.core.schema import node
 from limner.core.workflow import Document
 from limner.nodes import NODES
@@ -58,7 +58,7 @@ import json, sys
 from pathlib import Path
 from limner.core import workflow
 from limner.core.host import Host, Settings
-from limner.core.run import Finished
+from limner.core.event import Finished
 from limner.nodes import NODES
 host = Host(NODES, Settings(base=Path(sys.argv[1]), device="cpu"))
 graph = workflow.graph(json.loads(sys.argv[2]))

@@ -172,6 +172,22 @@ def test_a_definitions_default_is_known_when_its_inner_node_is():
     assert lower(late, EDITABLE.get) == lower(parse(json.dumps(file), "it", EDITABLE.get), EDITABLE.get)
 
 
+def test_what_an_instance_shows_that_is_no_value_is_no_input():
+    shown = [
+        ["1", "control_after_generate"],
+        ["1", "$$canvas-image-preview"],
+        ["1", "steps"],
+        ["2", "x"],
+        [3, "y"],
+        "z",
+    ]
+    file = {"nodes": [{"id": 7, "type": "d", "properties": {"proxyWidgets": shown}}],
+            "definitions": {"subgraphs": [{"id": "d", "nodes": [{"id": 1, "type": "Foreign"}]}]}}  # fmt: skip
+    definition = parse(json.dumps(file)).definitions["d"]
+    assert [row["name"] for row in definition["inputs"]] == ["steps"]
+    assert definition["graph"]["1"]["inputs"] == {"steps": ["$inputs", 0]}
+
+
 def test_reading_without_knowing_anything_loses_nothing():
     for case in cases("file", "written"):
         (data,) = case.values

@@ -15,9 +15,11 @@ from limner.core import files
 from limner.core.cache import Cache
 from limner.core.drive import drive
 from limner.core.errors import BadReturn, Interrupted, UsageError
+from limner.core.evaluation import will_run
+from limner.core.event import Failed, Finished, Moved, Started, Stopped, Warned
 from limner.core.graph import Instance, Link
 from limner.core.plan import plan
-from limner.core.run import Failed, Finished, Moved, Run, Started, Stopped, Warned, will_run
+from limner.core.run import Run
 from limner.core.schema import Context, Lazy, Need, node
 from limner.core.store import Store
 from limner.core.values import Files, Image, Progress
@@ -562,7 +564,8 @@ from pathlib import Path
 from limner.core.cache import Cache
 from limner.core.graph import Instance, Link
 from limner.core.plan import plan
-from limner.core.run import Finished, Run
+from limner.core.event import Finished
+from limner.core.run import Run
 from limner.core.schema import Context, node
 
 @node("test")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from limner.core.cache import Cache
 from limner.core.drive import drive
+from limner.core.event import Failed, Finished, Stopped
 from limner.core.graph import Instance, Link
 from limner.core.plan import plan
-from limner.core.run import Failed, Finished, Run, Stopped
+from limner.core.run import Run
 from limner.core.schema import Context, node
 from limner.core.values import Progress
 

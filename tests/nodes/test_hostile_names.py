@@ -8,9 +8,9 @@ import pytest
 import torch
 from hostile_paths import HARMLESS, HOSTILE
 from limner.core import pictures
+from limner.core.event import Failed, Finished
 from limner.core.graph import Instance, Link
 from limner.core.host import Host, Settings
-from limner.core.run import Failed, Finished
 from limner.core.schema import REQUIRED, Choice, InputFile, ModelFile, Range
 from limner.nodes import ALL
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from limner.core.cli import show
-from limner.core.run import Refused
+from limner.core.event import Refused
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 
 from limner.core.errors import Interrupted
+from limner.core.event import Failed, Finished, Moved, Place, Refused, Started, Stopped
 from limner.core.jobs import story, telling
 from limner.core.jobs.job import Job
 from limner.core.jobs.telling import Teller
-from limner.core.run import Failed, Finished, Moved, Place, Refused, Started, Stopped
 from limner.core.values import Progress
 from PIL import Image
 

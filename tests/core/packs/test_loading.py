@@ -10,10 +10,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from limner.core.event import Finished, Warned
 from limner.core.graph import Instance
 from limner.core.packs import found
 from limner.core.packs.finder import SHIMS
-from limner.core.run import Finished, Warned
 from limner.core.schema import Context, node
 from limner.nodes import NODES
 

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 import torch
 from limner.core import pictures
+from limner.core.event import Failed, Finished
 from limner.core.graph import Instance, Link
-from limner.core.run import Failed, Finished
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # how they read files is their own affair
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 import torch
+from limner.core.event import Failed, Finished, Moved, Refused, Started, Stopped, Warned
 from limner.core.graph import Instance, Link
-from limner.core.run import Failed, Finished, Moved, Refused, Started, Stopped, Warned
 from limner.core.values import Image
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from limner.core import pictures, workflow
+from limner.core.event import Failed, Finished
 from limner.core.host import Host, Settings
-from limner.core.run import Failed, Finished
 from limner.nodes import ALL
 
 
