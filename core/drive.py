@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from .diffusion import parameterisation
-from .errors import Interrupted, OutOfMemory
+from .errors import Interrupted, OutOfMemory, kind
 from .event import Event
-from .models.residency import out_of_memory
 from .run import Run
 from .values import Call, Progress
 
@@ -118,7 +117,7 @@ def _fitted(calls: Sequence[Call], networks: Residency) -> list[Tensor]:
         try:
             return [x for first in range(0, len(calls), size) for x in _forward(calls[first : first + size], networks)]
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if kind(error) is not OutOfMemory:
                 raise
         if not cleared:
             networks.clear()  # only here, after the error and the tensors in its frames have gone

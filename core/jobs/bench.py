@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import workflow
-from ..errors import Interrupted
+from ..errors import Interrupted, WorkerLost
 from ..event import Failed
 from ..run import Run
-from . import telling
+from . import failure, telling
 from .backend import Emit, Result
 from .job import Job
 from .telling import Teller
@@ -64,12 +64,18 @@ class Bench:
         self._tellers: list[Teller] = []
 
     def work(self, orders: Sequence[Order]) -> list[Result]:
-        """Run jobs side by side, to the end of the last one.  Raises nothing that a node has raised."""
+        """Run jobs side by side, to the end of the last one.  Raises nothing that a node has raised.
+
+        Raises `WorkerLost` where the device is of no more use to this process: those that have not ended run elsewhere.
+        """
         self._tellers = [Teller(order.job, self._emit, lambda: self.previews) for order in orders]
         broken: BaseException | None = None
         try:
             runs = [r for order, teller in zip(orders, self._tellers, strict=True) if (r := self._run(order, teller))]
             self._drive(runs)
+        except WorkerLost:
+            self._tellers = []
+            raise
         except BaseException as error:  # not a node's: it is the driver's, or a signal's
             log.exception("runs could not be driven to their end")
             broken = error
@@ -122,6 +128,7 @@ class Bench:
             run.aside = teller.event
             teller.begin(run)
         except BaseException as error:  # a graph that cannot run, files that are not there, a device that is not
+            _check_device(error)
             teller.end(error)
             return None
         return order, teller, run
@@ -132,6 +139,8 @@ class Bench:
         if runs:
             for k, event in self._hosted().drive([run for _, _, run in runs]):
                 order, teller, _ = runs[k]
+                if isinstance(event, Failed):
+                    _check_device(event.error)
                 teller.event(event)
                 order.node = teller.node
 
@@ -148,6 +157,13 @@ class Bench:
             self._emit(telling.of_network(event, working, folders))
         except Exception:  # those who load networks must not hear of it
             log.exception("a network's coming and going could not be told")
+
+
+def _check_device(error: BaseException) -> None:
+    """Raises `WorkerLost` if that is an error after which nothing else can run on the device."""
+    if words := failure.lost_device(error):
+        log.error("the device is lost to this process:\n%s", failure.trace(error))
+        raise WorkerLost(f"its device has failed ({words})") from error
 
 
 def _guarded(work: Generator[Any, Any, None], teller: Teller) -> Generator[Any, Any, None]:

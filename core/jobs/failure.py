@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import Interrupted, InvalidGraph, LimnerError, OutOfMemory
+from .. import errors
+from ..errors import InvalidGraph, LimnerError, kind
 from . import story
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -18,6 +19,12 @@ LONGEST = 10_000  # characters of a message
 POSIX = re.compile(r"(?<![\w.~/-])(?:/[^\s/'\"<>|:;,()\[\]{}]+){2,}")
 # Names with blanks are known by their quotes.
 QUOTED = re.compile(r"""(?P<quote>['"])(?:[A-Za-z]:)?[\\/][^'"\n]*[\\/](?P<last>[^'"\n\\/]*)(?P=quote)""")
+# What a process can do nothing about but end: from then on all that it asks of the device fails.  Words of CUDA and HIP.
+LOST_DEVICE = re.compile(
+    r"(?:CUDA|HIP) error: (?:device-side assert|an illegal (?:memory access|instruction)|misaligned address"
+    r"|unspecified launch failure|the launch timed out|hardware stack error|invalid program counter"
+    r"|operation not supported on global/shared address space|uncorrectable |unknown error).*"
+)
 WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)[^\s'\"<>|:;,()\[\]{}]+")
 
 
@@ -26,7 +33,20 @@ def described(error: BaseException, node: str | None = None, folders: Sequence[P
     if isinstance(error, InvalidGraph) and node is None and error.problems:
         node = error.problems[0].node
     message = without_paths(_sentence(error)[:LONGEST], folders)
-    return story.error(_kind(error).code, _name(error), message, node)
+    return story.error(kind(error).code, _name(error), message, node)
+
+
+def lost_device(error: BaseException) -> str:
+    """How the device was lost to this process, for as long as that lives; empty where it was not."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        # torch has its own class for this since 2.8, which is one of these.
+        if isinstance(cause, RuntimeError) and (found := LOST_DEVICE.search(errors.sentence(cause))):
+            return found[0]
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def trace(error: BaseException) -> str:
@@ -62,33 +82,13 @@ def _places() -> list[Path]:
     return [Path.home(), Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), Path(tempfile.gettempdir()), PACKAGE]
 
 
-def _kind(error: BaseException) -> type[LimnerError]:
-    if isinstance(error, LimnerError):
-        return type(error)
-    # torch's error for devices is known by its name, so that torch is not loaded for this; the CPU's has none.
-    no_room = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return OutOfMemory if no_room or "DefaultCPUAllocator" in _text(error) else LimnerError
-
-
 def _sentence(error: BaseException) -> str:
     if isinstance(error, InvalidGraph):
         return "the workflow cannot run: " + "; ".join(map(str, error.problems))
-    text = _text(error)
-    if isinstance(error, Interrupted):
-        return text or "stopped"
-    if isinstance(error, LimnerError | ValueError) and text:
-        return text
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
+    return errors.sentence(error)
 
 
 def _name(error: BaseException) -> str:
     """The error's class, as ComfyUI names it: with its module, unless that is Python's own."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:  # somebody else's error, whose text fails in its turn, in whatever way
-        return ""

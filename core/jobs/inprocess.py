@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class InProcess:
-    """Cannot kill a node that ignores its stop: it says so, after `patience` seconds."""
+    """Cannot kill a node that ignores its stop: it says so, after `patience` seconds.
+
+    Nor can it have another device than the one that this process has lost: its jobs wait until the server is restarted.
+    """
 
     def __init__(self, host: Callable[[], Host], *, device: str = "auto", patience: float = 30.0) -> None:
         """`host` is called once, in the thread that will own it, when the first job comes."""
@@ -41,6 +44,7 @@ class InProcess:
         self._future: asyncio.Future[list[Result]] | None = None
         self._thread: threading.Thread | None = None
         self._restarts = 0
+        self._useless = False  # the device is lost to this process
         self._closed = False
 
     async def start(self, emit: Emit) -> None:
@@ -75,7 +79,7 @@ class InProcess:
 
     def workers(self) -> list[Worker]:
         """The thread."""
-        alive = self._thread is not None and self._thread.is_alive() and not self._closed
+        alive = self._thread is not None and self._thread.is_alive() and not self._closed and not self._useless
         device = self._bench.device or self._asked
         return [Worker(ID, device, alive, tuple(self._orders), self._bench.memory(), self._restarts)]
 
@@ -107,8 +111,20 @@ class InProcess:
             self._call(self._over)
 
     def _worked(self, orders: Sequence[Order], future: asyncio.Future[list[Result]]) -> None:
-        results = self._bench.work(orders)
-        self._call(lambda: None if future.done() else future.set_result(results))
+        try:
+            results = self._bench.work(orders)
+        except WorkerLost as lost:
+            self._call(partial(self._give_up, lost, future))
+        else:
+            self._call(lambda: None if future.done() else future.set_result(results))
+
+    def _give_up(self, lost: WorkerLost, future: asyncio.Future[list[Result]]) -> None:
+        """In the loop: nothing can run here any more."""
+        log.critical("%s; no job runs until the server is restarted (--workers keeps devices in processes)", lost)
+        self._useless = True
+        if not future.done():
+            future.set_exception(lost)
+        self._emit({"event": "worker"})
 
     def _over(self) -> None:
         """In the loop: the thread has ended."""

@@ -207,6 +207,8 @@ class _Worker:
             case "results":
                 if self._future is not None and not self._future.done():
                     self._future.set_result([Result.from_json(result) for result in said["results"]])
+            case "lost":
+                self._reason = self._reason or said["reason"]
             case "beat":
                 self._device, self._memory = said["device"] or self._device, said["memory"]
                 if not self._ready and not self._closed:

@@ -20,6 +20,7 @@ from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..errors import WorkerLost
 from .bench import Bench, Order
 from .job import Job
 
@@ -76,7 +77,11 @@ class Desk:
                 self._bench.previews = command["wanted"]
 
     def _run(self, orders: list[Order]) -> None:
-        results = self._bench.work(orders)
+        try:
+            results = self._bench.work(orders)
+        except WorkerLost as lost:
+            self._say({"say": "lost", "reason": str(lost)})
+            os._exit(1)  # the server begins another one
         self._say({"say": "results", "results": [result.as_json() for result in results]})
 
     def _do(self) -> None:

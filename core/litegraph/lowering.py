@@ -154,7 +154,7 @@ def passed_on(slot: int, wire: str, inputs: Mapping[str, Any], sockets: Sockets)
     place = rows[slot : slot + 1]
     wanted = given if wire in ("", ANY) else wire
     across = [row for row in place if fits(row[1], given) and fits(row[1], wanted)]
-    any_way = [] if wire in ("", ANY) else []
+    any_way = (place or rows[:1]) if wire in ("", ANY) else []
     exact = [row for row in rows if row[1] == wanted]
     loose = [row for row in rows if fits(row[1], wanted)]
     order = (name for name, _ in (*across, *any_way, *exact, *loose))

@@ -64,7 +64,7 @@ def _drawn(page: Page) -> list[dict[str, Any]]:
     for node_id, at in placed(above, places, {node_id: node["size"] for node_id, node in nodes.items()}).items():
         nodes[node_id]["pos"] = at
     notes = part(page.canvas, "notes")
-    told = [raw_note(page.ids[name], name, note) for name, note in notes.items() if name not in page.graph]
+    told = [raw_note(page.ids[name], name, part(notes, name)) for name in notes if name not in page.graph]
     return [*nodes.values(), *told]
 
 

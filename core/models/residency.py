@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from ..errors import DeviceError, LimnerError, OutOfMemory
+from ..errors import DeviceError, LimnerError, OutOfMemory, kind
 from ..trees import mapped
 from ..values import Recipe
 from .checkpoint import KINDS, open_network, weight_bytes
@@ -190,7 +190,7 @@ class Residency:
         try:
             return self._ready(recipe)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if kind(error) is not OutOfMemory:
                 raise
         # Only here, after the error and the tensors in its frames have gone.
         with self._changed:
@@ -199,7 +199,7 @@ class Residency:
         try:
             return self._ready(recipe)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if kind(error) is not OutOfMemory:
                 raise
             said = f"the {_words(recipe)} does not fit on {self.device}; on it are:\n{self.table()}"
             raise OutOfMemory(said) from error
@@ -273,11 +273,6 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32
     with torch.cuda.device(device):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is an allocator's way to say no; the CPU's has no error class of its own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _release(device: torch.device) -> None:

@@ -386,7 +386,7 @@ def places(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @given(st.data())
-@settings(SLOW, max_examples=6000)
+@settings(SLOW, max_examples=12000)
 @pytest.mark.parametrize("what", ["file", "document"])
 def test_whatever_is_changed_in_a_file_it_is_a_workflow_or_a_sentence(what, data):
     case = data.draw(st.sampled_from([param.values[0] for param in cases(what, "lowered")]))

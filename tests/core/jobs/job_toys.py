@@ -104,13 +104,24 @@ def wedged(folder: str) -> Files:
 
 @node(delivers=True)
 def die(folder: str, how: str = "kill") -> Files:
-    """Take the process down."""
+    """Take the process down, or have the device lost, the second time too unless it is to be "device once"."""
     with (Path(folder) / "deaths").open("a") as file:
         file.write("x")
+    if how == "device" or (how == "device once" and file_size(Path(folder) / "deaths") == 1):
+        raise RuntimeError(LOST)
+    if how == "device once":
+        return Files(())
     if how == "exit":
         os._exit(3)
     os.kill(os.getpid(), signal.SIGKILL)
     return Files(())
+
+
+LOST = "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported at some other call."
+
+
+def file_size(path):
+    return path.stat().st_size
 
 
 class Unspeakable(Exception):

@@ -7,6 +7,12 @@ from limner.core.errors import Interrupted, InvalidGraph, ModelMissing, OutOfMem
 from limner.core.graph import Problem
 from limner.core.jobs import failure
 
+
+class Unspeakable(RuntimeError):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
 FOLDERS = [Path("/data/base"), Path("/mnt/disk/output"), Path("/data/base/input")]
 
 
@@ -71,3 +77,35 @@ def test_the_log_gets_the_traceback():
     with pytest.raises(OSError, match="nowhere") as caught:
         Path("/nowhere").read_text()
     assert "test_failure.py" in failure.trace(caught.value)
+
+
+LOST = "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported at some other call."
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError(LOST), "CUDA error: device-side assert triggered"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), None),
+        (RuntimeError("HIP error: unspecified launch failure"), None),
+        (RuntimeError("CUDA error: out of memory"), ""),
+        (RuntimeError("CUDA error: invalid device ordinal"), ""),
+        (RuntimeError("CUDA error: no kernel image is available for execution on the device"), ""),
+        (ValueError(LOST), ""),
+        (OutOfMemory("it does not fit"), ""),
+        (Unspeakable(), ""),
+    ],
+)
+def test_what_ends_the_use_of_a_device_is_told_from_what_does_not(error, told):
+    assert failure.lost_device(error) == (str(error) if told is None else told)
+
+
+def test_a_lost_device_is_known_behind_the_error_that_a_node_makes_of_it():
+    with pytest.raises(ValueError, match="sampling") as caught:
+        try:
+            raise RuntimeError(LOST)
+        except RuntimeError as error:
+            raise ValueError("sampling failed") from error
+    assert failure.lost_device(caught.value) == "CUDA error: device-side assert triggered"
+    caught.value.__cause__ = caught.value  # a circle ends
+    assert failure.lost_device(caught.value) == ""

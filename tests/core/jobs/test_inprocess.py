@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from job_office import denoising, the_backend
+from job_office import Office, denoising, the_backend
 from limner.core.jobs.inprocess import InProcess
 
 
@@ -40,6 +40,29 @@ def test_a_thread_that_ends_is_replaced_its_job_runs_again_and_health_tells(offi
 
     office.run(scenario())
     assert "a fault of our own" in caplog.text
+
+
+def test_a_process_that_has_lost_its_device_runs_nothing_more_says_so_and_loses_no_job(office, tmp_path, caplog):
+    async def scenario():
+        name = office.submit({"1": ("Die", {"folder": str(tmp_path), "how": "device once"})})
+        following = office.submit(SHOW)
+        again = await office.seen("queued", name, attempt=1)
+        assert again["reason"] == "its device has failed (CUDA error: device-side assert triggered)"
+        assert not office.dispatcher.alive
+        assert [job.id for job in office.queue.pending()] == [name, following]
+        return name, following
+
+    names = office.run(scenario())
+    assert "until the server is restarted" in caplog.text
+
+    async def after_the_restart():
+        assert [(await office.end(name)).state for name in names] == ["done", "done"]
+
+    office.run(office.close())
+    office = Office(tmp_path, the_backend("thread", tmp_path), office.runner)
+    office.run(office.dispatcher.start())
+    office.run(after_the_restart())
+    office.run(office.close())
 
 
 def test_a_stop_that_comes_while_the_host_is_made_keeps_the_job_from_beginning(opened, tmp_path):

@@ -90,6 +90,30 @@ def test_a_job_that_takes_its_worker_down_twice_is_quarantined_and_the_queue_goe
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("how", "ends"), [("device", ("quarantined", 2)), ("device once", ("done", 2))])
+def test_a_job_whose_device_is_lost_runs_once_more_in_another_process(office, tmp_path, how, ends):
+    """What a process asks of a device after that fails, whoever asks."""
+
+    async def scenario():
+        before = pid_of(office)
+        name = office.submit({"1": ("Die", {"folder": str(tmp_path), "how": how})})
+        following = office.submit({"1": ("Number", {}), "2": ("Show", {"value": ["1", 0]})})
+        job = await office.end(name)
+        assert (job.state, job.attempt) == ends
+        cuts = [(cut["attempt"], cut["state"], cut["reason"]) for cut in job.past]
+        reason = "its device has failed (CUDA error: device-side assert triggered)"
+        assert cuts == [(k, "interrupted", reason) for k in range(1, 3 if ends[0] == "quarantined" else 2)]
+        assert (job.error or {"message": reason})["message"].count(reason) == 1
+        assert (await office.end(following)).state == "done"
+        assert office.told(name).count("finished") == 1
+        assert (tmp_path / "deaths").read_text() == "xx"
+        assert gone(before)
+        assert office.backend.workers()[0].restarts == len(cuts)
+
+    office.run(scenario())
+
+
+@pytest.mark.long
 def test_a_worker_that_is_killed_from_outside_runs_its_job_again(office, tmp_path):
     async def scenario():
         name = office.submit({"1": ("Walk", {"folder": str(tmp_path), "hold": 1})})
