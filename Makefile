@@ -34,7 +34,7 @@ format: .venv/dev ## ruff, mending what it can
 	.venv/bin/ruff format .
 
 docs: .venv/limner ## the pages that are made from the code
-	$(RUN) -m limner.core.catalogue docs/nodes.md
+	$(RUN) -m limner.core.catalogue docs
 
 bench: .venv/dev ## how fast, beside diffusers
 	$(RUN) tests/bench/run.py

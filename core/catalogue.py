@@ -13,10 +13,9 @@ from .files import write
 from .graph import Choices
 from .schema import NAMESPACE, REQUIRED, Choice, Input, InputFile, ModelFile, Multiline, Node, Range, Registry, Seed
 
-HEAD = """# The nodes
-
-Made from the nodes themselves by `make docs`: do not edit.
-"""
+MADE = "Made from the nodes themselves by `make docs`: do not edit.\n"
+HEAD = f"# The nodes\n\n{MADE}"
+COMFYUI = f"# ComfyUI's nodes\n\nThey run here under their own ids. {MADE}"
 
 
 def as_json(registry: Registry) -> dict[str, Any]:
@@ -100,12 +99,12 @@ def v1_input(spec: Input, choices: Choices, wire: Callable[[str], str] = str) ->
     return [kind, options | dict(spec.options or {})]
 
 
-def markdown(registry: Registry) -> str:
-    """All of `docs/nodes.md`."""
+def markdown(registry: Registry, head: str = HEAD) -> str:
+    """A page of all nodes, by category."""
     by_category: defaultdict[str, list[Node[..., object]]] = defaultdict(list)
     for node in registry.values():
         by_category[node.category].append(node)
-    parts = [HEAD]
+    parts = [head]
     for category, nodes in by_category.items():
         parts += [f"## {category.capitalize()}\n", *(section(node, "### ") for node in nodes)]
     return "\n".join(parts)
@@ -122,18 +121,13 @@ def section(node: Node[..., object], head: str = "") -> str:
     return "\n".join(lines)
 
 
-def main(path: str) -> None:
-    """Write `docs/nodes.md`."""
+def main(folder: str) -> None:
+    """Write the pages that are made from the nodes."""
     from ..nodes import NODES
+    from ..nodes.comfy import COMFY
 
-    write(Path(path), markdown(NODES))
-
-
-def _module(node: Node[..., object]) -> str:
-    """Where editors of ComfyUI's kind think that a node comes from: they show packs beside the title."""
-    if node.pack:
-        return f"custom_nodes.{node.pack}"
-    return f"custom_nodes.{NAMESPACE}" if node.namespace == NAMESPACE else "nodes"
+    write(Path(folder, "nodes.md"), markdown(NODES))
+    write(Path(folder, "comfyui-nodes.md"), markdown(COMFY, COMFYUI))
 
 
 def _input(spec: Input) -> dict[str, Any]:
@@ -161,7 +155,7 @@ def _takes(spec: Input) -> str:
         case Range(low, high):
             return f"{spec.wire}, {low:g} to {high:g}"
         case Choice() as options:
-            return ", ".join(options)
+            return ", ".join(map(str, options))
         case ModelFile(folder):
             return f"a name in models/{folder}"
         case InputFile():

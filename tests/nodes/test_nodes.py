@@ -13,6 +13,7 @@ import pytest
 from limner.core import catalogue
 from limner.core.schema import REQUIRED
 from limner.nodes import NODES
+from limner.nodes.comfy import COMFY
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("catalogue.json")
@@ -49,11 +50,13 @@ def test_every_node_is_in_the_golden_file():
 
 
 def test_the_reference_is_what_the_nodes_say_today():
-    assert (ROOT / "docs" / "nodes.md").read_text("utf-8") == catalogue.markdown(NODES), "run `make docs`"
+    pages = {"nodes.md": catalogue.markdown(NODES), "comfyui-nodes.md": catalogue.markdown(COMFY, catalogue.COMFYUI)}
+    for name, page in pages.items():
+        assert (ROOT / "docs" / name).read_text("utf-8") == page, "run `make docs`"
 
 
 def test_the_reference_is_written_by_a_command(tmp_path):
-    subprocess.run([sys.executable, "-m", "limner.core.catalogue", tmp_path / "nodes.md"], check=True)
+    subprocess.run([sys.executable, "-m", "limner.core.catalogue", tmp_path], check=True)
     assert (tmp_path / "nodes.md").read_text("utf-8") == catalogue.markdown(NODES)
 
 
