@@ -92,6 +92,7 @@ class _Evaluation:
         self._parked: list[str] = []  # whose results another run is making
         self._tasks: dict[str, asyncio.Future[list[object]]] = {}  # the coroutines of each node
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._spoilt: set[str] = set()  # nodes whose results are not what their keys say: never kept
 
     def events(self) -> Working:
         """Everything that happens, until all targets are there or something has ended the run."""
@@ -257,8 +258,12 @@ class _Evaluation:
         """The outputs, and whether the cache trusts them.  Here a device tells of what failed before."""
         step, run = frame.step, self._run
         kept = result.outputs if result.ui is None else (*result.outputs, _Shown(result.ui))
-        sound = run.cache.put(step, kept, frame.seconds, shown=step.id in self._pictures)
+        if self._spoilt and any(link.node in self._spoilt for link in _links(step)):
+            self._spoilt.add(step.id)
+        spoilt = step.id in self._spoilt
+        sound = spoilt or run.cache.put(step, kept, frame.seconds, shown=step.id in self._pictures)
         run.cache.release(run, step)
+        self._spoilt |= frame.spoils  # what the node itself made of it is sound
         return result.outputs, sound
 
     def _end(self, step: Step, outputs: Outputs) -> None:
@@ -305,6 +310,7 @@ class _Evaluation:
         """Forget the results into whose tensors a foreign node has written."""
         for name in inputs:
             if isinstance(link := frame.step.inputs.get(name), Link):
+                frame.spoils.add(link.node)
                 self._run.cache.drop(self._run.steps[link.node])
                 frame.warnings.append(f"has written into what it was given at {name!r}; {link.node!r} will run again")
 
@@ -376,7 +382,19 @@ def _image(path: Path, context: Context) -> dict[str, str]:
 class _Frame:
     """A node whose result somebody needs: what it does, and what it waits for."""
 
-    __slots__ = ("answer", "began", "error", "missing", "said", "seconds", "step", "wanted", "warnings", "work")
+    __slots__ = (
+        "answer",
+        "began",
+        "error",
+        "missing",
+        "said",
+        "seconds",
+        "spoils",
+        "step",
+        "wanted",
+        "warnings",
+        "work",
+    )
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -389,6 +407,7 @@ class _Frame:
         self.seconds = 0.0
         self.warnings: list[str] = []
         self.said: list[Event] = []  # in a call that has not returned yet
+        self.spoils: set[str] = set()  # nodes into whose results it has written
 
 
 class _Done(dict[str, "Outputs"]):

@@ -18,12 +18,17 @@ STORABLE = {kind.__name__: kind for kind in (Conditioning, Files, Image, Latent,
 
 
 def tensors(value: object) -> Iterator[Tensor]:
-    """Every tensor in a tuple of wire values."""
+    """Every tensor in a tuple of wire values.  Foreign lists and dicts may hold themselves."""
     from torch import Tensor
 
     waiting = [value]
+    seen: set[int] = set()
     while waiting:
         part = waiting.pop()
+        if isinstance(part, list | Mapping):
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
         if isinstance(part, Tensor):
             yield part
         elif isinstance(part, tuple | list):

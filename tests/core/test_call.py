@@ -465,6 +465,27 @@ def test_what_a_foreign_node_writes_into_is_forgotten_and_told_of():
     assert cache.where(plan(graph, REGISTRY | {"made": made}, ["made"]).steps["made"]) is None
 
 
+def test_what_comes_of_a_value_that_was_written_into_is_not_kept():
+    def paint(image):
+        image.pixels.add_(1)
+        return Returned((1,))
+
+    def look(image, after):
+        return Returned((float(image.pixels.mean()),))
+
+    made = replace(foreign(lambda: Returned((Image(torch.zeros(1, 2, 2, 3)),))), name="made")
+    graph = {
+        "made": at("made"),
+        "p": at("paint", image=from_("made")),
+        "l": at("look", image=from_("made"), after=from_("p")),
+        "t": at("double", v=from_("l")),
+    }
+    cache, more = Cache(), [made, foreign(paint, ["image"]), foreign(look, ["image", "after"])]
+    assert result(graph, cache=cache, more=more) == (2.0,)
+    assert executed(events(graph, cache=cache, more=more)) == ["made", "l", "t"]
+    assert result(graph, cache=cache, more=more) == (0.0,)  # of the value as it was made
+
+
 # ------------------------------------------------------------------------------------------ the rest of the protocol
 
 

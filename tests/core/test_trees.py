@@ -58,6 +58,13 @@ def same(a, b):
     return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)) if hasattr(a, "__slots__") else a == b
 
 
+def test_a_list_that_holds_itself_ends():
+    endless: list[object] = [torch.zeros(2)]
+    endless.append({"again": endless})
+    assert len(list(tensors((endless,)))) == 1
+    assert size((endless,)) == 8
+
+
 def test_every_storable_value_has_its_case():
     assert set(VALUES) == set(STORABLE)
 
