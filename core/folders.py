@@ -133,8 +133,8 @@ class Folders:
         return path
 
     def digest(self, path: Path) -> str:
-        """Sha256 of what `path` holds, computed now if it is not known."""
-        return self.digests.of(path)
+        """What names the content of `path`: its sha256, or what stands in for that while a large one is computed."""
+        return self._named(path).text
 
     def choices(self, hint: FileHint) -> Sequence[str]:
         """What a drop-down offers: names with `/`, sorted, those that ship first."""
@@ -149,13 +149,16 @@ class Folders:
         """What stands for a file in a cache key: its content, or while that is computed its path, size and times."""
         path = self.model(hint.folder, value) if isinstance(hint, ModelFile) else self.input(value)
         try:
-            known = self.digests.known(path)
-            if known is None and sum(p.stat().st_size for p in files(path)) < BACKGROUND:
-                known = self.digests.of(path)
-            return Fingerprint(self.digests.begin(path), settled=False) if known is None else Fingerprint(known)
+            return self._named(path)
         except OSError as error:
             kind = ModelFileError if isinstance(hint, ModelFile) else ImageFileError
             raise kind(path, f"cannot be read: {reason(error)}") from error
+
+    def _named(self, path: Path) -> Fingerprint:
+        known = self.digests.known(path)
+        if known is None and sum(p.stat().st_size for p in files(path)) < BACKGROUND:
+            known = self.digests.of(path)
+        return Fingerprint(self.digests.begin(path), settled=False) if known is None else Fingerprint(known)
 
     def content(self, stand_in: str) -> Fingerprint | None:
         """What came of a stand-in, waited for; None if its file has changed since."""

@@ -230,7 +230,7 @@ class Library(Protocol):
         """A file below `input`."""
 
     def digest(self, path: Path) -> str:
-        """Sha256 of what `path` holds."""
+        """What names the content of `path`."""
 
 
 @dataclass(frozen=True, slots=True)

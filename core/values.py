@@ -98,7 +98,7 @@ class Recipe:
 
     kind: str  # which class of networks, a key of `checkpoint.KINDS`
     path: str  # a safetensors file, or a folder of transformers
-    digest: str  # sha256 of the content, which is what cache keys see
+    digest: str  # what names the content: its sha256, or what stands in for it
     config: str  # the network's configuration as canonical JSON
 
 

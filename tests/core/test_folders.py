@@ -168,6 +168,17 @@ def test_a_large_model_that_changes_before_its_hash_is_there_is_not_mistaken_for
     assert folders.content(before.text) is None
 
 
+def test_nobody_waits_for_the_hash_of_a_large_model_to_name_it(folders, monkeypatch):
+    monkeypatch.setattr(module, "BACKGROUND", 3)
+    path = put(folders.base / "models" / "unet" / "a.safetensors", "four")
+    gate = threading.Event()
+    folders.digests._pool.submit(gate.wait, 10)  # ahead of it, so that the hash cannot be there
+    stand_in = folders.digest(path)
+    assert stand_in == folders.fingerprint(UNET, "a.safetensors").text
+    gate.set()
+    assert folders.content(stand_in) == Fingerprint(folders.digest(path)) != Fingerprint(stand_in)
+
+
 @pytest.mark.parametrize(("hint", "kind"), [(UNET, ModelFileError), (InputFile(), ImageFileError)])
 def test_a_file_that_cannot_be_read_is_an_error_of_ours(folders, monkeypatch, hint, kind):
     put(folders.base / "models" / "unet" / "a.safetensors")
