@@ -21,6 +21,7 @@ FILE = frozenset(
 DEFINITION = FILE | {"id", "name", "description", "category", "inputs", "outputs", "inputNode", "outputNode"}
 EXTRA = frozenset({"ds", "reroutes", "linkExtensions", "linkPresentation", "ue_links", OWN})
 MOST_POINTS = 100  # of a link
+REROUTE = ("id", "parentId", "pos", "linkIds")
 NAME_KEPT = "Node name for S&R"  # a property that every node has
 
 
@@ -91,7 +92,7 @@ def raw_groups(groups: object) -> list[dict[str, Any]]:
         at, size = point(group.get("at")) or [0, 0], point(group.get("size")) or [200, 200]
         named = {"id": k, "title": group.get("title", ""), "bounding": [*at, *size]}
         colored = {"color": group["color"]} if "color" in group else {}
-        found.append({**named, **colored, "flags": {}, **part(group, "comfy")})
+        found.append({"flags": {}, **named, **_without(part(group, "comfy"), "title", "bounding"), **colored})
     return found
 
 
@@ -102,9 +103,9 @@ def raw_note(node_id: int, name: str, note: Mapping[str, Any]) -> dict[str, Any]
     words = note.get("text", "")
     kind = {"id": node_id, "type": "MarkdownNote" if note.get("markdown") else "Note"}
     title = {"title": note["title"]} if isinstance(note.get("title"), str) else {}
-    rest = {"order": 0, "mode": 0, "inputs": [], "outputs": [], **title, "widgets_values": [words]}
+    rest = {"order": 0, "mode": comfy.get("mode", 0), "inputs": [], "outputs": [], **title, "widgets_values": [words]}
     look = {"pos": [0, 0], "size": [240, 120], **raw_look(note)}
-    return {**kind, **look, **rest, **_without(comfy, "flags"), "properties": properties}
+    return {**_without(comfy, *NODE), **kind, **look, **rest, "properties": properties}
 
 
 def own_id(number: int, name: str) -> dict[str, Any]:
@@ -123,7 +124,8 @@ def raw_reroutes(
     return [
         {"id": ids[name]}
         | ({"parentId": ids[parent]} if (parent := text(inside(held, "parent")) or "") in ids else {})
-        | {"pos": point(inside(held, "at")) or [0, 0], "linkIds": through[name], **part(held, "comfy")}
+        | {"pos": point(inside(held, "at")) or [0, 0], "linkIds": through[name]}
+        | _without(part(held, "comfy"), *REROUTE)
         for name, held in points.items()
     ]
 
@@ -162,7 +164,7 @@ def _reroutes(raw: Raw) -> dict[str, Any]:
     rows = dicts(raw.get("reroutes")) or dicts(inside(raw, "extra", "reroutes"))
     return {
         name: {"at": point(row.get("pos")) or [0, 0]}
-        | given(parent=number(row.get("parentId")), comfy=_without(row, "id", "parentId", "pos", "linkIds"))
+        | given(parent=number(row.get("parentId")), comfy=_without(row, *REROUTE))
         for row in rows
         if (name := number(row.get("id"))) is not None
     }

@@ -92,8 +92,8 @@ def _sockets(page: Page, node_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if name in widgets and name not in kept and not is_link(inputs.get(name)):
             continue
         typed = name in widgets and page.graph[node_id]["class_type"] not in VIRTUAL
-        socket = {"type": widgets.get(name, wire), **({"widget": {"name": name}} if typed else {}), "link": None}
-        yield name, {"name": _called(page, node_id, name), **socket, **part(kept, name)}
+        socket = {"type": widgets.get(name, wire), **({"widget": {"name": name}} if typed else {})}
+        yield name, {"name": _called(page, node_id, name), **socket, **part(kept, name), "link": None}
 
 
 def row_of(page: Page, value: Any) -> Json | None:

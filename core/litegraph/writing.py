@@ -16,6 +16,7 @@ from .sheets import INPUTS, OUTPUTS, OWN, dicts, inside, part, point, same, text
 
 VERSION = 0.4
 MODES = {"mute": 2, "bypass": 4}
+ROW = ("name", "type", "linkIds")
 KINDS = ("graph", "definitions", "canvas", "limner")  # what the file itself holds of a document
 
 
@@ -111,8 +112,8 @@ def _outputs(page: Page, node_id: str, outgoing: Mapping[int, list[Wire]]) -> It
         name, wire = output_of(page, node_id, slot)
         wires = outgoing.get(slot, [])
         fed = _fed(wires[0]) if page.graph[node_id]["class_type"] == PRIMITIVE and wires else {}
-        row = {"name": name, "type": wire, **fed, "links": [wire.id for wire in wires] or None}
-        yield {**row, **part(kept, str(slot))}
+        row = {"name": name, "type": wire, **fed, **part(kept, str(slot))}
+        yield row | {"links": [wire.id for wire in wires] or None}
 
 
 def _fed(wire: Wire) -> dict[str, Any]:
@@ -182,7 +183,8 @@ def _boundary(page: Page, name: str, side: str) -> Iterator[dict[str, Any]]:
         if end in (wire.origin, wire.target):
             links.setdefault(wire.output if wire.origin == end else wire.place, []).append(wire.id)
     for place, row in enumerate(rows):
-        called = row.get("name", type_of(row))
+        called = row["name"] if isinstance(row.get("name"), str) else type_of(row)
+        more = {k: v for k, v in part(row, "comfy").items() if k not in ROW}
         label = {"label": row["label"]} if "label" in row else {}
         made = {
             "id": uuid(f"{name} {side} {called}"),
@@ -190,7 +192,7 @@ def _boundary(page: Page, name: str, side: str) -> Iterator[dict[str, Any]]:
             "type": type_of(row),
             "linkIds": links.get(place, []),
         }
-        yield {**made, **label, **part(row, "comfy")}
+        yield made | more | label
 
 
 def _bounding(page: Page, side: str, nodes: list[dict[str, Any]]) -> list[Any]:
