@@ -130,6 +130,13 @@ def main(folder: str) -> None:
     write(Path(folder, "comfyui-nodes.md"), markdown(COMFY, COMFYUI))
 
 
+def _module(node: Node[..., object]) -> str:
+    """Where editors of ComfyUI's kind think that a node comes from: they show packs beside the title."""
+    if node.pack:
+        return f"custom_nodes.{node.pack}"
+    return f"custom_nodes.{NAMESPACE}" if node.namespace == NAMESPACE else "nodes"
+
+
 def _input(spec: Input) -> dict[str, Any]:
     found: dict[str, Any] = {"name": spec.name, "wire": spec.wire, "widget": spec.is_widget, "help": spec.doc}
     if spec.default is not REQUIRED:
