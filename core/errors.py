@@ -177,8 +177,6 @@ def kind(error: BaseException) -> type[LimnerError]:
     """The kind of error of ours that any exception is, or comes to."""
     if isinstance(error, LimnerError):
         return type(error)
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted
     # torch's error for devices is known by its name, so that torch is not loaded for this; the CPU's has none.
     no_room = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return OutOfMemory if no_room or "DefaultCPUAllocator" in words(error) else LimnerError
@@ -187,7 +185,7 @@ def kind(error: BaseException) -> type[LimnerError]:
 def sentence(error: BaseException) -> str:
     """What went wrong, for a person.  What a node raised is named by its class, unless it is a sentence already."""
     text = words(error)
-    if kind(error) is Interrupted:
+    if isinstance(error, Interrupted):
         return text or "stopped"
     if isinstance(error, LimnerError | ValueError) and text:
         return text
