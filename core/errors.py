@@ -61,6 +61,14 @@ class InvalidGraph(WorkflowError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class _OfAFile(LimnerError):
+    """A file that cannot be used: its path, and the reason."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
 class ModelMissing(LimnerError):
     """A model that is named and not there."""
 
@@ -68,24 +76,16 @@ class ModelMissing(LimnerError):
     exit_code = 3
 
 
-class ModelFileError(LimnerError):
+class ModelFileError(_OfAFile):
     """A model file that is damaged, unsafe or of another kind."""
 
     code = "bad_model_file"
 
-    def __init__(self, path: object, reason: str) -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"{path}: {reason}")
 
-
-class ImageFileError(LimnerError):
+class ImageFileError(_OfAFile):
     """A picture that cannot be read."""
 
     code = "bad_image_file"
-
-    def __init__(self, path: object, reason: str) -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"{path}: {reason}")
 
 
 class StorageError(LimnerError):
@@ -132,14 +132,10 @@ class Busy(LimnerError):
     exit_code = 2
 
 
-class QueueUnreadable(LimnerError):
+class QueueUnreadable(_OfAFile):
     """A queue whose file is damaged, or of a later version.  The file is left as it is."""
 
     code = "bad_queue"
-
-    def __init__(self, path: object, reason: str) -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"{path}: {reason}")
 
 
 class NoSuchJob(LimnerError):

@@ -19,10 +19,7 @@ from .schema import Context
 if TYPE_CHECKING:
     from .evaluation import Working
 
-MAY_BE = {
-    "value_for_socket",
-    "no_such_file",
-}  # problems of a graph that a node has built: it may hold values of any kind
+MAY_BE = {"value_for_socket", "no_such_file"}  # problems of a graph that a node builds: it may hold any values
 
 
 class Run:

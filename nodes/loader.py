@@ -28,7 +28,13 @@ def load_checkpoint(
     context: Context,
 ) -> Checkpoint:
     """Take a UNet, its text encoder and its VAE from one folder of models/checkpoints."""
+    from ..core.errors import ModelFileError
+
     folder = context.library.model("checkpoints", name)
+    if not folder.is_dir():
+        raise ModelFileError(
+            name, "is a single file; Limner reads folders with unet.safetensors, vae.safetensors and text_encoder"
+        )
     return Checkpoint(
         _model(folder / "unet.safetensors", context),
         _text_encoder(folder / "text_encoder", context),

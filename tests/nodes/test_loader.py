@@ -78,3 +78,11 @@ def test_what_a_file_says_of_itself_is_what_the_model_is(context, models):
     save_network(models / "models" / "unet" / "said.safetensors", UNet(tiny.UNET), metadata)
     model = load_unet("said.safetensors", context=context)
     assert (model.sampling, model.latent) == (said, latent)
+
+
+def test_a_checkpoint_that_is_a_single_file_is_refused_with_what_is_read(context, models):
+    file = models / "models" / "checkpoints" / "sd.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"weights")
+    with pytest.raises(ModelFileError, match=r"is a single file; Limner reads folders with unet\.safetensors"):
+        load_checkpoint("sd.safetensors", context=context)
