@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import stat
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -15,6 +17,11 @@ from typing import BinaryIO
 
 from .errors import StorageError, UsageError
 
+if sys.platform != "win32":
+    import fcntl
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp(\..*)?")
+ABANDONED = 86400.0  # seconds after which nobody writes to a temporary file any more, where that cannot be known
 RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?")  # devices, on Windows
 FORBIDDEN = re.compile(
     r'[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff<>:"|?*\\]'
@@ -127,18 +134,68 @@ def opened(root: Path, name: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def sweep(root: Path) -> int:
+    """Remove the temporary files below `root` that programs have left there when they were killed; how many.
+
+    Those that somebody writes to are left alone.
+    """
+    swept = 0
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder, name) for name in names if TEMPORARY.fullmatch(name)):
+            with suppress(OSError):
+                if _abandoned(path):
+                    path.unlink()
+                    swept += 1
+    return swept
+
+
+if sys.platform == "win32":  # where a file that is open cannot be given another name either
+
+    def _held(_: Path) -> int | None:
+        return None
+
+    def _abandoned(path: Path) -> bool:
+        return time.time() - path.stat().st_mtime > ABANDONED
+else:
+
+    def _held(path: Path) -> int | None:
+        """Hold a temporary file, for as long as this process lives or until it is closed."""
+        held = os.open(path, os.O_RDWR | PLAINLY)
+        with suppress(OSError):  # a disk that knows no locks
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return held
+
+    def _abandoned(path: Path) -> bool:
+        """Whether nobody holds it."""
+        file = os.open(path, os.O_RDWR | PLAINLY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return time.time() - os.fstat(file).st_mtime > ABANDONED
+        else:
+            return True
+        finally:
+            os.close(file)
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A temporary file in the folder of `path`, gone in the end."""
     temporary: Path | None = None
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{token_hex(8)}.tmp{path.suffix}")
         temporary.touch(exist_ok=False)
+        held = _held(temporary)
         yield temporary
     except OSError as error:
         raise StorageError(path, reason(error)) from error
     finally:
+        if held is not None:
+            os.close(held)
         if temporary is not None:
             with suppress(OSError):  # the folder may have gone
                 temporary.unlink(missing_ok=True)

@@ -87,7 +87,13 @@ def wheel(tmp_path_factory):
 @pytest.mark.long
 def test_a_wheel_holds_every_module_the_workflows_and_the_model(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = [*MODULES, *ROOT.glob("workflows/*.json"), *ROOT.glob("core/models/default/**/*"), ROOT / "py.typed"]
+    wanted = [
+        *MODULES,
+        *ROOT.glob("workflows/*.json"),
+        *ROOT.glob("web/dist/**/*"),
+        *ROOT.glob("core/models/default/**/*"),
+        ROOT / "py.typed",
+    ]
     missing = {
         f"limner/{path.relative_to(ROOT).as_posix()}"
         for path in wanted

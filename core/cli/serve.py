@@ -20,6 +20,7 @@ from ..server.settings import Settings
 
 VARIABLE = "LIMNER_TOKEN"
 TOKEN = re.compile(r"[!-~]{1,1000}")  # what a header can hold
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 QUIET = ("aiohttp.server", "asyncio")  # they tell of every client that talks nonsense
 
@@ -80,6 +81,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
     elsewhere = read(options.extra_model_paths_config)
     temp = options.temp_directory and options.temp_directory / "temp"  # ComfyUI's meaning: others may use the folder
     entries = options.cache_entries
+    if not DEVICE.fullmatch(options.device):  # whether it is there is known when torch is
+        raise UsageError(f"--device is auto, cpu, cuda or cuda:N, not {options.device!r}")
     return Plan(
         base=_absolute(options.base),
         inputs=_absolute(options.input_directory),

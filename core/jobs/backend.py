@@ -48,7 +48,7 @@ class Worker:
 
 
 class Backend(Protocol):
-    """Workers, and the way to them.  All methods are called in the thread of one event loop."""
+    """Workers, and the way to them.  All methods but `tell` are called in the thread of one event loop."""
 
     async def start(self, emit: Emit) -> None:
         """Begin; waits for no worker.
@@ -71,6 +71,9 @@ class Backend(Protocol):
 
     def workers(self) -> list[Worker]:
         """What there is, the same workers for as long as this lives."""
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Emit an event of somebody else's, from any thread: after those of the job that this thread works at."""
 
     def show_previews(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
         """Whether anybody wants to see half-done pictures."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import StorageError, WorkerLost
-from . import story
+from . import story, telling
 from .backend import Backend, Result
 from .events import Events
 from .job import Job, Message
@@ -93,6 +93,10 @@ class Dispatcher:
         self._tell_queue()
         self._wake()
         return accepted
+
+    def push(self, kind: str | int, data: Any, to: str | None) -> None:
+        """Tell of what a pack has to say, from any thread, after what its node has done before."""
+        self.backend.tell(telling.of_pack(kind, data, to))
 
     async def interrupt(self, id: str | None = None) -> bool:  # noqa: A002 - it is what jobs have
         """Stop a job that runs, or all that run now; never one that begins later.  Whether there was any."""
@@ -251,6 +255,7 @@ class Dispatcher:
         del self._running[result.job]
         if result.trace:
             log.error("the job %s has failed at the node %s:\n%s", job.id, (job.error or {}).get("node"), result.trace)
+        log.info("the job %s is %s: %d run, %d cached", job.id, job.state, len(job.executed), len(job.cached))
         self.timings.flush()
         self._tell_end(job)
         self._tell_queue()

@@ -19,7 +19,7 @@ LONGEST = 10_000  # characters of a message
 POSIX = re.compile(r"(?<![\w.~/-])(?:/[^\s/'\"<>|:;,()\[\]{}]+){2,}")
 # Names with blanks are known by their quotes.
 QUOTED = re.compile(r"""(?P<quote>['"])(?:[A-Za-z]:)?[\\/][^'"\n]*[\\/](?P<last>[^'"\n\\/]*)(?P=quote)""")
-# What a process can do nothing about but end: from then on all that it asks of the device fails.  Words of CUDA and HIP.
+# What a process can do nothing about but end: from then on all that it asks of the device fails.  CUDA's and HIP's.
 LOST_DEVICE = re.compile(
     r"(?:CUDA|HIP) error: (?:device-side assert|an illegal (?:memory access|instruction)|misaligned address"
     r"|unspecified launch failure|the launch timed out|hardware stack error|invalid program counter"
@@ -33,7 +33,8 @@ def described(error: BaseException, node: str | None = None, folders: Sequence[P
     if isinstance(error, InvalidGraph) and node is None and error.problems:
         node = error.problems[0].node
     message = without_paths(_sentence(error)[:LONGEST], folders)
-    return story.error(kind(error).code, _name(error), message, node)
+    code = LimnerError.code if isinstance(error, KeyboardInterrupt) else kind(error).code
+    return story.error(code, _name(error), message, node)
 
 
 def lost_device(error: BaseException) -> str:
@@ -43,7 +44,7 @@ def lost_device(error: BaseException) -> str:
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         # torch has its own class for this since 2.8, which is one of these.
-        if isinstance(cause, RuntimeError) and (found := LOST_DEVICE.search(errors.sentence(cause))):
+        if isinstance(cause, RuntimeError) and (found := LOST_DEVICE.search(errors.words(cause))):
             return found[0]
         cause = cause.__cause__ or cause.__context__
     return ""
@@ -85,6 +86,8 @@ def _places() -> list[Path]:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, InvalidGraph):
         return "the workflow cannot run: " + "; ".join(map(str, error.problems))
+    if isinstance(error, KeyboardInterrupt):  # a node has raised it: nobody has pressed a key
+        return _name(error)
     return errors.sentence(error)
 
 

@@ -83,6 +83,10 @@ class InProcess:
         device = self._bench.device or self._asked
         return [Worker(ID, device, alive, tuple(self._orders), self._bench.memory(), self._restarts)]
 
+    def tell(self, event: dict[str, Any]) -> None:
+        """Emit an event, from any thread, after all that have been told by now."""
+        self._call(lambda: self._emit(event))
+
     def show_previews(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
         """Whether anybody wants to see half-done pictures."""
         self._bench.previews = wanted
@@ -156,7 +160,7 @@ class InProcess:
         self._call(lambda: self._emit(event))
 
     def _call(self, what: Callable[[], None]) -> None:
-        """In the thread: have the loop call something, after all that it was to call before."""
+        """From any thread: have the loop call something, after all that it was to call before."""
         self._said.append(what)
         if not self._called:
             self._called = True

@@ -51,6 +51,7 @@ class Subprocesses:
 
     async def start(self, emit: Emit) -> None:
         """Begin the processes."""
+        self._loop, self._emit = asyncio.get_running_loop(), emit
         for worker in self._workers.values():
             worker.start(emit)
 
@@ -71,6 +72,11 @@ class Subprocesses:
     def workers(self) -> list[Worker]:
         """The processes."""
         return [worker.described() for worker in self._workers.values()]
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Emit an event, from any thread of this process; jobs are in others."""
+        with suppress(RuntimeError):  # the loop is closed: the program ends
+            self._loop.call_soon_threadsafe(self._emit, event)
 
     def show_previews(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
         """Whether anybody wants to see half-done pictures."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..call import CALLING
 from ..errors import Interrupted
 from ..evaluation import will_run
 from ..event import Event, Failed, Finished, Moved, Refused, Started, Stopped, Warned
@@ -18,6 +19,7 @@ from .job import Job, State
 
 EVERY = 0.05  # seconds between two looks at a node's progress
 PICTURES = 0.2  # seconds between two previews of a job
+TEXT = 3  # the kind of binary messages that are a text for a node
 
 
 class Teller:
@@ -159,6 +161,22 @@ def of_network(event: object, jobs: Iterable[Job], folders: Sequence[Path] = ())
     alone = job[0] if len(job := list(jobs)) == 1 else None  # of several it is not known whose it is
     whose = {"job": alone.id, "client": alone.client} if alone else {"job": "", "client": ""}
     return {"event": "model", **whose, "text": failure.without_paths(text, folders)}
+
+
+def of_pack(kind: str | int, data: Any, to: str | None) -> dict[str, Any]:
+    """What a pack says to one client or to all; what it writes at a node is an event of the job that runs it."""
+    calling = CALLING.get(None)
+    job = calling.owner.get("prompt_id", "") if calling else ""
+    if kind != TEXT or calling is None or not job:
+        return {"event": "said", "job": "", "client": "", "type": kind, "data": data, "to": to}
+    node, text = _text(data)
+    return {"event": "text", "job": job, "client": calling.owner.get("client_id", ""), "node": node, "text": text}
+
+
+def _text(data: bytes) -> tuple[str, str]:
+    """The node's id and the text in the data of a binary message: the id's length in four bytes, the id, the text."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    return data[4:end].decode(errors="replace"), data[end:].decode(errors="replace")
 
 
 def _where(event: Started | Moved | Finished) -> dict[str, str]:

@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import WorkerLost
+from . import telling
 from .bench import Bench, Order
 from .job import Job
 
@@ -37,6 +38,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the server's
     _die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s worker: %(message)s")
+    logging.getLogger("limner.packs").setLevel(logging.CRITICAL)  # the server has loaded the same, and told of it
     setup = json.loads(commands.readline() or "null")
     if setup is not None:
         Desk(setup, answers).serve(commands)
@@ -108,7 +110,7 @@ class Desk:
 
     def _push(self, kind: str | int, data: Any, to: str | None) -> None:
         """Have the server send what a pack says to its clients."""
-        self._tell({"event": "said", "job": "", "client": "", "type": kind, "data": data, "to": to})
+        self._tell(telling.of_pack(kind, data, to))
 
     def _say(self, said: Mapping[str, Any]) -> None:
         line = json.dumps(said).encode() + b"\n"

@@ -203,7 +203,8 @@ def _opened(source: _Source, packs: Packs, house: House) -> tuple[Report, Any]:
         raise
     except BaseException as error:  # a pack may raise anything, SystemExit too, and none may keep the server down
         seconds = time.perf_counter() - began
-        return replace(report, error=_sentence(error), traceback=_traceback(error, source), seconds=seconds), None
+        trace = "" if isinstance(error, Unusable) else _traceback(error, source)  # ours says all in its sentence
+        return replace(report, error=_sentence(error), traceback=trace, seconds=seconds), None
     titles = getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
     warnings: list[str] = []
     taken = [i for i, kind in offered.items() if _taken(i, kind, titles.get(i, ""), source, packs, house, warnings)]
@@ -255,7 +256,12 @@ def _taken(  # noqa: PLR0913 - one class, and where it goes
         else:
             node = v1.node(node_id, kind, pack=source.name, version=source.digest, label=str(title or ""))
             house.classes[node_id] = packs.kinds[node_id] = kind
-    except Exception as error:  # what a class says of itself may fail in any way
+    except v1.NotANode as error:
+        warnings.append(f"{node_id} is left out: {error}")
+        return False
+    except BaseException as error:  # what a class says of itself may fail in any way
+        if not v1.theirs(error):
+            raise
         LOG.warning("%s of the pack %s is left out", node_id, source.name, exc_info=True)
         warnings.append(f"{node_id} is left out: {_sentence(error)}")
         return False
@@ -268,7 +274,9 @@ def _again(node: Node[..., object], kind: type) -> Node[..., object]:
     """The node that its class is now; as it was where that cannot say."""
     try:
         return v1.node(node.id, kind, pack=node.pack, version=str(node.version), label=node.label)
-    except Exception:  # it could when it was loaded; that stands
+    except BaseException as error:  # it could when it was loaded; that stands
+        if not v1.theirs(error):
+            raise
         return node
 
 
@@ -309,8 +317,8 @@ def _told(report: Report) -> Report:
     if report.error:
         LOG.error("the pack %s is left out: %s%s", report.name, report.error, f"\n{report.traceback}".rstrip())
     else:
-        count, short = len(report.nodes), report.digest[:12]
-        LOG.info("pack %s (%s): %d nodes in %.2f s, %s", report.name, short, count, report.seconds, report.path)
+        nodes = "1 node" if len(report.nodes) == 1 else f"{len(report.nodes)} nodes"
+        LOG.info("pack %s (%s): %s in %.2f s, %s", report.name, report.digest[:12], nodes, report.seconds, report.path)
     for warning in report.warnings:
         LOG.warning("pack %s: %s", report.name, warning)
     return report

@@ -11,12 +11,14 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 from ..call import CALLING
+from ..errors import BadReturn, words
 from ..graph import Link
 from ..litegraph.lowering import is_link
 from ..raw import held, unwrapped
@@ -105,6 +107,11 @@ def signed(function: Callable[..., Any]) -> Signature:
     )
 
 
+def theirs(error: BaseException) -> bool:
+    """Whether foreign code has raised this, be it what ends programs; not where somebody has pressed Ctrl-C."""
+    return not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread()
+
+
 # ------------------------------------------------------------------------------------------------ what a class declares
 
 
@@ -162,7 +169,9 @@ def _again(kind: type, group: str, name: str) -> Sequence[Any]:
     try:
         first, options = _entry(kind.INPUT_TYPES()[group][name])  # type: ignore[attr-defined]
         return _choices(first, options) or ()
-    except Exception:  # it worked before; what it offers now cannot be known
+    except BaseException as error:  # it worked before; what it offers now cannot be known
+        if not theirs(error):
+            raise
         return ()
 
 
@@ -266,10 +275,11 @@ class Foreign:
         try:
             result = ended(self.kind.IS_CHANGED(**self._told(constants, self.kind.IS_CHANGED)))  # type: ignore[attr-defined]
             return _canonical(result)
-        except Exception as error:  # the protocol: then it runs every time
-            _log_once(
-                f"{self.kind.__name__} runs every time: its IS_CHANGED failed with {type(error).__name__}: {error}"
-            )
+        except BaseException as error:  # the protocol: then it runs every time
+            if not theirs(error):
+                raise
+            reason = f"{type(error).__name__}: {words(error)}"
+            _log_once(f"{self.kind.__name__} runs every time: its IS_CHANGED failed with {reason}")
             return None
 
     def checks(self, constants: Mapping[str, Any], links: Mapping[str, str]) -> dict[str | None, str]:
@@ -283,8 +293,10 @@ class Foreign:
         types = {"input_types": dict(links)} if "input_types" in signature.names else {}
         try:
             answer = ended(method(**told, **types))
-        except Exception as error:  # a check that cannot be made is not passed
-            return {None: f"its own check failed with {type(error).__name__}: {error}"}
+        except BaseException as error:  # a check that cannot be made is not passed
+            if not theirs(error):
+                raise
+            return {None: f"its own check failed with {type(error).__name__}: {words(error)}"}
         if answer is True or isinstance(answer, ExecutionBlocker):
             return {}
         about = next(iter(told)) if len(told) == 1 else None
@@ -323,6 +335,8 @@ class Foreign:
         shown = expand = None
         if isinstance(result, dict) and (result.keys() & {"result", "ui", "expand"} or not self.outputs):
             shown, expand = result.get("ui"), result.get("expand")
+            _check_shown(self.kind.__name__, shown)
+            _check_expansion(self.kind.__name__, expand)
             result = result.get("result")
         if isinstance(result, ExecutionBlocker):
             result = (result,) * len(self.outputs)
@@ -340,6 +354,25 @@ class Foreign:
                 yield [_wrapped(item, output.wire, expands=expands) for item in row[k]]
             else:
                 yield _wrapped(row[k], output.wire, expands=expands)
+
+
+def _check_shown(name: str, shown: Any) -> None:
+    if shown is not None and not (
+        isinstance(shown, Mapping) and all(isinstance(items, Iterable) for items in shown.values())
+    ):
+        raise BadReturn(f"{name} returned {shown!r:.80} as `ui`, which must be a dict of lists")
+
+
+def _check_expansion(name: str, expand: Any) -> None:
+    if expand is None:
+        return
+    if not isinstance(expand, Mapping):
+        raise BadReturn(f"{name} returned {expand!r:.80} as `expand`, which must be a dict of nodes by their ids")
+    for node_id, entry in expand.items():
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("class_type"), str):
+            raise BadReturn(f"{name} expands into {node_id!r}, which has no class_type")
+        if not isinstance(entry.get("inputs"), Mapping):
+            raise BadReturn(f"{name} expands into {node_id!r}, which has no inputs")
 
 
 def _raw(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
 
 from aiohttp import web
 
@@ -92,23 +91,19 @@ async def _log(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _told(app: web.Application) -> AsyncIterator[None]:
-    """Tell clients of what happens, and of what packs have to say, from any thread."""
-    loop, herald, office = asyncio.get_running_loop(), app[HERALD], app[OFFICE]
-
-    def send(kind: str | int, data: Any, to: str | None) -> None:
-        loop.call_soon_threadsafe(herald.send, kind, data, to)
-
-    office.packs.attach(send)
-    stop = office.dispatcher.events.listen(herald.hear)
+    """Tell clients of what happens."""
+    stop = app[OFFICE].dispatcher.events.listen(app[HERALD].hear)
     yield
     stop()
 
 
 async def _worked(app: web.Application) -> AsyncIterator[None]:
-    """Run jobs."""
-    await app[OFFICE].dispatcher.start()
+    """Run jobs, and let packs speak."""
+    office = app[OFFICE]
+    await office.dispatcher.start()
+    office.packs.attach(office.dispatcher.push)
     yield
-    await app[OFFICE].dispatcher.close()
+    await office.dispatcher.close()
 
 
 async def _goodbye(app: web.Application) -> None:

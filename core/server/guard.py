@@ -129,7 +129,7 @@ def _errors(folders: Folders) -> Middleware:
             if request.get(PREPARED):
                 raise
             return answered(error, request.path, folders)
-        except Exception:
+        except (Exception, SystemExit):  # which a pack's handler may raise: it would end the server
             if request.get(PREPARED):
                 raise
             log.exception("%s %s failed", request.method, request.path)
@@ -142,8 +142,12 @@ def _as_json(error: web.HTTPException, request: web.Request) -> web.StreamRespon
     """What the router, or a handler of a pack, says with an exception of aiohttp's."""
     if error.status < 400 or error.content_type == "application/json":
         raise error
-    words = {404: f"there is nothing at {request.path}", 405: f"{request.method} is not for {request.path}"}
     allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    takes = allow.get("Allow", "other methods").replace(",", ", ")
+    words = {
+        404: f"there is nothing at {request.path}",
+        405: f"{request.method} is not for {request.path}, which takes {takes}",
+    }
     code = re.sub(r"\W+", "_", error.reason.lower())
     return failure(error.status, code, words.get(error.status, error.reason), request.path, allow)
 
@@ -186,7 +190,7 @@ def _tokens(settings: Settings) -> Middleware:
             return await handler(request) if _is_socket(request) else _stripped(request, settings.token)
         if compare(request.cookies.get(cookie_name(request), ""), cookie_value(settings.token)):
             return await handler(request)
-        words = "this server wants its token: open the address that it printed when it started"
+        words = "this server wants its token: as `Authorization: Bearer ...`, or once in its address as ?token=..."
         raise Refused(401, "no_token", words, headers={"WWW-Authenticate": "Bearer"})
 
     return tokens

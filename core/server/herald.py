@@ -71,10 +71,10 @@ class Herald:
     def send(self, kind: str | int, data: Any, to: str | None) -> None:
         """Send what a pack has to say, to one client or to all."""
         frame = Frame(struct.pack(">I", kind) + bytes(data)) if isinstance(kind, int) else _message(kind, data)
-        if to is None:
-            self._tell_all(frame)
-        else:
-            self._tell(to, frame)
+        for socket in self._sockets:
+            known = kind != TEXT or socket.flags is not None  # others take every binary message for a picture
+            if known and to in (None, socket.client):
+                socket.push(frame)
 
     def welcome(self, socket: Socket) -> None:
         """Tell a new socket how things are, and take it in: what it hears after this is what comes after this."""

@@ -21,7 +21,7 @@ from .board import BOARD
 from .guard import Refused, read_object
 from .keys import OFFICE
 from .office import Office
-from .problems import all_told
+from .problems import all_told, sentence
 from .thumbnails import thumbnail
 
 STATES: tuple[State, ...] = ("pending", "running", *FINAL)
@@ -204,7 +204,7 @@ def _targets(host: Host, graph: Graph, wanted: Sequence[str]) -> Sequence[str]:
 
 def _counted(problems: Sequence[Problem]) -> str:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"the workflow cannot run: {problems[0]}{more}".replace(": : ", ": ")
+    return f"the workflow cannot run: {sentence(problems[0])}{more}"
 
 
 def _job(request: web.Request) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -43,8 +42,7 @@ async def _heard(app: web.Application) -> AsyncIterator[None]:
     log, board = app[OFFICE].dispatcher.events, app[BOARD]
     stops = [log.listen(app[METRICS].hear), log.listen(board.hear)]  # what is counted is looked up on the board
     board.begin()
-    warming = asyncio.create_task(asyncio.to_thread(warm, app[OFFICE].host))
+    warm(app[OFFICE].host)  # not beside the first job: Python before 3.11.8 fails where two threads parse sources
     yield
-    await warming
     for stop in stops:
         stop()

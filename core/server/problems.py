@@ -24,6 +24,9 @@ EXPECTED: Mapping[str, str] = {
     "loop": "no way back to the node itself",
     "nothing_to_do": "a node that saves or shows something",
 }
+SENTENCES: Mapping[str, str] = {  # where the usual one speaks of the command line
+    "nothing_to_do": "the workflow has no node that saves or shows anything: add one, or name one in `targets`",
+}
 NOTHING = {"missing_value", "not_plugged_in", "loop", "nothing_to_do", "refused"}  # there is nothing that was found
 
 
@@ -34,10 +37,15 @@ def told(problem: Problem) -> dict[str, Any]:
         "node": problem.node,
         "input": problem.input,
         "code": problem.code,
-        "message": problem.message,
+        "message": SENTENCES.get(problem.code, problem.message),
         "found": None if problem.code in NOTHING else values.get("found", problem.input),
         "expected": EXPECTED[problem.code].format(**values) if problem.code in EXPECTED else None,
     }
+
+
+def sentence(problem: Problem) -> str:
+    """One problem, for people: where it is, and what."""
+    return SENTENCES.get(problem.code) or str(problem)
 
 
 def all_told(problems: Iterable[Problem]) -> list[dict[str, Any]]:

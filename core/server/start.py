@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import files
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.events import Events
 from ..jobs.inprocess import InProcess
@@ -24,6 +25,7 @@ from .office import Office
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from ..folders import Folders
     from ..host import Host
     from ..jobs.backend import Backend
 
@@ -56,7 +58,7 @@ async def serve(
         def ready() -> None:
             say(addresses(sockets))
             loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, sweep, folders.temp)
+            loop.run_in_executor(None, tidy, folders)
             if not settings.workers:
                 loop.call_later(WARM_AFTER, loop.run_in_executor, None, warm)
 
@@ -66,6 +68,15 @@ async def serve(
 def warm() -> None:
     """Load beside the event loop what the first job would have to wait for."""
     import torch  # noqa: F401
+
+
+def tidy(folders: Folders) -> None:
+    """Remove what nobody wants any more, and what a server that was killed has left behind."""
+    sweep(folders.temp)
+    written = (folders.output, folders.inputs, folders.temp, folders.cache, folders.user, folders.base / "workflows")
+    for root in dict.fromkeys(written):
+        if count := files.sweep(root):
+            log.info("removed %d unfinished files from the folder %s", count, root.name)
 
 
 def sweep(temp: Path, days: float = KEPT_DAYS) -> None:

@@ -96,7 +96,8 @@ def _check_types(prompt: Mapping[str, Any], registry: Registry) -> None:
     if unknown:
         node_id, kind = next(iter(unknown.items()))
         others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        words = f"there is no node type {kind!r}, which node {node_id!r} is{others}{near(kind, registry)}"
+        hint = near(kind, registry) or "; a node pack may bring it: limner serve --packs DIR"
+        words = f"there is no node type {kind!r}, which node {node_id!r} is{others}{hint}"
         raise Refused(400, "invalid_prompt", words, node_id=node_id, class_type=kind)
 
 

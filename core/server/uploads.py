@@ -117,6 +117,8 @@ def _mask(form: Form, folders: Folders) -> dict[str, str]:
 
 def _original(said: str, folders: Folders) -> BinaryIO:
     """The picture that a mask is for, named as `{"filename", "subfolder", "type"}`."""
+    if not said:
+        raise Refused(400, "bad_form", "the form has no `original_ref`, which says whose mask it is")
     try:
         meant = strict_json.loads(said)
     except ValueError as error:

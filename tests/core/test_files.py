@@ -14,7 +14,7 @@ import pytest
 from hostile_paths import HARMLESS, HOSTILE
 from limner.core import files
 from limner.core.errors import StorageError, UsageError
-from limner.core.files import numbered, opened, placed, reason, replacing, safe_join, write
+from limner.core.files import numbered, opened, placed, reason, replacing, safe_join, sweep, write
 
 
 def temporary_files(folder):
@@ -239,6 +239,51 @@ numbered(folder, "a", ".png", fill)
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
     seen = [p for p in tmp_path.iterdir() if not p.name.startswith(".")]
     assert [(p.name, p.read_text()) for p in seen] == [("a.png", "whole")]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from limner.core.files import numbered
+
+def fill(path):
+    path.write_bytes(b"half a picture")
+    print("begun", flush=True)
+    time.sleep(60)
+
+numbered(Path(sys.argv[1]), "a/cat", ".png", fill)
+"""
+
+
+def test_what_a_program_that_was_killed_has_left_is_swept_away_and_nothing_else(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("cat_00007.png", ".hidden", ".0123456789abcdef", "0123456789abcdef.tmp", ".0123456789abcdef.tmpx"):
+        (tmp_path / "a" / name).touch()
+    before = set(tmp_path.rglob("*"))
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        (temporary,) = set(tmp_path.rglob("*")) - before
+        assert sweep(tmp_path) == 0, "somebody writes to it"
+        assert temporary.exists()
+        writer.kill()
+        writer.wait()
+        assert sweep(tmp_path) == 1
+    assert set(tmp_path.rglob("*")) == before
+    assert sweep(tmp_path / "gone") == 0
+
+
+def test_a_link_in_the_place_of_an_unfinished_file_is_left_alone(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / ".0123456789abcdef.tmp.png").symlink_to("file")
+    assert sweep(tmp_path) == 0
+    assert (tmp_path / "file").exists()
+
+
+def test_a_file_that_is_being_written_may_be_replaced_and_read_by_others(tmp_path):
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("x")
+        assert sweep(tmp_path) == 0
+    assert (tmp_path / "a").read_text() == "x"
 
 
 def test_reasons_are_words():

@@ -156,6 +156,15 @@ def test_what_makes_no_sense_is_refused_with_the_reason(words, reason):
         settings_of(options(*words))
 
 
+@pytest.mark.parametrize(("name", "known"), [("cpu", True), ("cuda:1", True), ("banana", False), ("cpu:0", False)])
+def test_a_device_that_there_never_is_is_refused_before_the_first_job(name, known):
+    if known:
+        assert plan_of(options("--device", name)).device == name
+    else:
+        with pytest.raises(UsageError, match=f"auto, cpu, cuda or cuda:N, not '{name}'"):
+            plan_of(options("--device", name))
+
+
 def test_a_number_of_results_is_not_below_none():
     with pytest.raises(UsageError, match="--cache-lru is from 0"):
         plan_of(options("--cache-lru", "-1"))
@@ -383,7 +392,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
                 break
         code, _, seconds = server.end(signal.SIGINT) if server.process.poll() is None else (130, "", 0.0)
         stream.close()
-    assert code == 130
+    assert code in (130, -signal.SIGINT)  # if it comes when Python itself is ending: shells show both as 130
     assert seconds < 2
 
 

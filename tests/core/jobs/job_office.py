@@ -90,10 +90,16 @@ def denoising(folder, **inputs):
 
 def the_backend(kind, base, **options):
     import job_toys
+    from limner.core.jobs import telling
     from limner.core.jobs.inprocess import InProcess
     from limner.core.jobs.subprocesses import Setup, Subprocesses
 
     settings = {"base": str(base)}
     if kind == "thread":
-        return InProcess(lambda: job_toys.host(settings, None), device="cpu", **options)
+        backend = InProcess(lambda: job_toys.host(settings, send), device="cpu", **options)
+
+        def send(kind, data, to):
+            backend.tell(telling.of_pack(kind, data, to))
+
+        return backend
     return Subprocesses([Setup("cpu", settings, "job_toys:host")], **options)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,18 @@ def say(text: str, *, context: Context) -> Returned:
     return Returned((), {"text": [text, float("nan"), {1, 2}.__class__]})
 
 
+def pushing(send):
+    """A node as packs have them, which pushes its value to editors and writes a text at itself."""
+
+    @node(delivers=True)
+    def push(value: int) -> Files:
+        send("pushed", {"value": value}, None)
+        send(3, b"\0\0\0\1" + f"2it is {value} ✓".encode(), None)
+        return Files(())
+
+    return replace(push, pack="toys")
+
+
 OURS = (number, add, show, walk, denoise, stubborn, wedged, die, fail, fail_late, say)
 TOYS = {n.id: n for n in OURS} | NODES
 
@@ -186,4 +199,7 @@ def host(settings, send):
     if not unet.exists():
         unet.parent.mkdir(parents=True)
         tiny.unet(unet)
-    return Host(TOYS, Settings(base=base, device="cpu", disk_cache=settings.get("disk_cache", False)))
+    push = pushing(send)
+    return Host(
+        {**TOYS, push.id: push}, Settings(base=base, device="cpu", disk_cache=settings.get("disk_cache", False))
+    )

@@ -187,6 +187,26 @@ async def test_what_a_node_says_and_shows_reaches_the_client_as_json(office):
 
 
 @inside
+async def test_what_a_pack_pushes_comes_between_the_events_of_its_node(office):
+    """However fast its job ends: clients go when they hear of the end."""
+    for k in range(20):
+        name = office.submit({"1": ("Number", {"value": k}), "2": ("Push", {"value": ["1", 0]})}, client="me")
+        await office.end(name)
+        begun = next(j for j, e in enumerate(office.heard) if e["event"] == "node_started" and e.get("node") == "2")
+        told = [(e["event"], e.get("data")) for e in office.heard[begun : begun + 4]]
+        office.heard.clear()
+        assert told == [("node_started", None), ("said", {"value": k}), ("text", None), ("node_finished", None)]
+
+
+@inside
+async def test_what_a_pack_writes_at_a_node_is_told_as_its_job_s(office):
+    name = office.submit({"2": ("Push", {"value": 1})}, client="me")
+    await office.end(name)
+    (told,) = [e for e in office.events.since(0, name) if e["event"] == "text"]
+    assert {"job": name, "client": "me", "node": "2", "text": "it is 1 ✓"}.items() <= told.items()
+
+
+@inside
 async def test_a_stop_ends_a_run_between_two_steps_and_leaves_the_next_job_alone(office, tmp_path):
     graph = {"1": ("Walk", {"folder": str(tmp_path), "hold": 2})}
     name, following = office.submit(graph), office.submit(shown(8))

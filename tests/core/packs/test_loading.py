@@ -68,6 +68,7 @@ def test_a_pack_that_fails_is_reported_with_its_traceback_and_the_others_are_the
     assert (line.strip(), last) == ('raise RuntimeError("out of luck")', "RuntimeError: out of luck")
     assert report(packs, "exits").error == "SystemExit: 3"
     assert report(packs, "empty").error == "defines no NODE_CLASS_MAPPINGS"
+    assert report(packs, "empty").traceback == ""  # of our own lines, which help nobody
     assert "V3" in report(packs, "newer").error
     assert report(packs, "protocol").error == ""
     assert "out of luck" in caplog.text
@@ -92,7 +93,7 @@ def test_a_class_that_keeps_to_no_protocol_is_left_out_alone(loaded):
     assert half.nodes == ("BadGood", "ToyTwice")
     assert half.warnings == (
         "BadRaises is left out: KeyError: 'nothing there'",
-        "BadNoFunction is left out: NotANode: it names no method of its own as FUNCTION",
+        "BadNoFunction is left out: it names no method of its own as FUNCTION",
         "limner.SaveImage is left out: Limner has a node of this id",
     )
 
@@ -124,7 +125,7 @@ def test_a_folder_that_is_not_there_is_reported(loaded, tmp_path):
 def test_packs_are_told_of_in_the_log_with_their_hashes(loaded, caplog):
     caplog.set_level(logging.INFO, "limner.packs")
     one = report(loaded(PACKS / "good"), "single")
-    assert f"pack single ({one.digest[:12]}): 1 nodes in " in caplog.text
+    assert f"pack single ({one.digest[:12]}): 1 node in " in caplog.text
 
 
 def test_two_packs_of_one_name_have_two(loaded, tmp_path):

@@ -313,6 +313,29 @@ def test_packs_add_routes_look_at_prompts_and_push_messages(module, good):
     assert sent == [("toy", {"a": 1}, "someone"), ("toy", {}, None)]
 
 
+def test_what_packs_push_is_made_fit_for_sending_and_fails_no_node(module, good, caplog):
+    from PIL import Image
+
+    server, kinds = module("server").PromptServer.instance, module("server").BinaryEventTypes
+    sent = []
+    good.attach(lambda event, data, sid: sent.append((event, data)))
+    server.send_sync("toy", {"number": torch.tensor(2.5), "nan": float("nan"), "set": {1}, 3: "three"})
+    server.send_sync(kinds.PREVIEW_IMAGE, bytearray(b"abc"))
+    server.send_sync(kinds.UNENCODED_PREVIEW_IMAGE, ("JPEG", Image.new("RGBA", (64, 32)), 16))
+    server.send_sync(kinds.UNENCODED_PREVIEW_IMAGE, ("PNG", Image.new("L", (4, 4)), None))
+    server.send_progress_text("half done ✓", 7)
+    asyncio.run(server.send_bytes(1, b"x"))
+    ring = []
+    ring.append(ring)
+    server.send_sync("ring", ring)
+    jpeg, png = sent[2][1], sent[3][1]
+    assert sent[:2] == [("toy", {"number": 2.5, "nan": None, "set": "{1}", "3": "three"}), (1, b"abc")]
+    assert (sent[2][0], jpeg[:4], Image.open(io.BytesIO(jpeg[4:])).size) == (1, b"\0\0\0\1", (16, 8))
+    assert (sent[3][0], png[:8], Image.open(io.BytesIO(png[4:])).size) == (1, b"\0\0\0\2\x89PNG", (4, 4))
+    assert sent[4:] == [(3, b"\0\0\0\x017" + "half done ✓".encode()), (1, b"x")]
+    assert "'ring' cannot be sent" in caplog.text
+
+
 def test_conditionings_are_told_more(module):
     helpers = module("node_helpers")
     plain = [[torch.zeros(1), {"a": 1, "list": [1]}]]

@@ -598,6 +598,7 @@ def test_what_is_not_there_and_what_cannot_be_done_is_json_too(tmp_path, routes)
     assert posted.status == 404
     assert (delete.status, delete.json["error"]["type"]) == (405, "method_not_allowed")
     assert delete.headers["allow"] == "GET,HEAD,POST"
+    assert delete.json["error"]["message"] == "DELETE is not for /thing, which takes GET, HEAD, POST"
     assert (own.status, own.json) == (403, {"own": 1})
 
 

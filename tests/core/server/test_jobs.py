@@ -113,6 +113,7 @@ def test_a_workflow_that_cannot_run_is_refused_with_everything_that_is_wrong(ser
             assert client.app[OFFICE].dispatcher.queue.page() == []
             nothing = await ask(client, "POST", "/limner/run", json={"t": entry("Text", text="a")})
             assert nothing.data["error"]["problems"][0]["code"] == "nothing_to_do"
+            assert nothing.data["error"]["message"].endswith("add one, or name one in `targets`")
 
     asyncio.run(go())
 

@@ -245,6 +245,7 @@ def test_a_workflow_that_shows_nothing_is_not_valid(serving):
         async with serving() as client:
             found = (await ask(client, "POST", "/limner/validate", json={"t": entry("Text", text="a")})).data
             assert [(p["node"], p["code"]) for p in found["problems"]] == [("", "nothing_to_do")]
+            assert found["problems"][0]["message"].endswith("add one, or name one in `targets`")
 
     asyncio.run(go())
 

@@ -349,6 +349,12 @@ def test_a_reference_that_is_no_json_is_refused(tmp_path, original, said):
     assert (reply.status, reply.json["error"]["type"]) == (400, "bad_form")
 
 
+def test_a_mask_that_does_not_say_whose_it_is_is_refused_with_the_field_s_name(tmp_path):
+    (reply,) = upload(tmp_path, form(("image", RED, "a.png")), to="mask")
+    assert reply.status == 400
+    assert reply.json["error"]["message"].startswith("the form has no `original_ref`")
+
+
 def test_a_mask_of_another_size_or_no_picture_is_refused(tmp_path, original):
     (other,) = upload(tmp_path, mask(original, content=picture(size=(9, 9))), to="mask")
     assert other.status == 400

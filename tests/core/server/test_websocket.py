@@ -386,6 +386,24 @@ def test_texts_of_nodes_are_sent_to_who_has_said_what_he_understands(serving):
     asyncio.run(check())
 
 
+def test_a_text_that_a_pack_sends_by_itself_goes_to_those_who_have_said_what_they_understand(serving):
+    async def check():
+        async with serving() as client, client.ws_connect("/ws?clientId=me") as socket:
+            push = client.app[OFFICE].dispatcher.push
+            push(3, b"\0\0\0\x017half", None)
+            push("marker", {}, "me")
+            assert "binary" not in kinds(await heard(socket, "marker"))
+            await socket.send_json({"type": "feature_flags", "data": {}})
+            await heard(socket, "feature_flags")
+            push(3, b"\0\0\0\x017done", None)
+            push(3, b"\0\0\0\x017for another", "you")
+            push("marker", {}, "me")
+            told = [m["data"] for m in await heard(socket, "marker") if m["type"] == "binary"]
+            assert told == [struct.pack(">II", 3, 1) + b"7done"]
+
+    asyncio.run(check())
+
+
 def test_a_blocked_node_is_told_as_an_error_and_the_run_goes_on(serving):
     gate = Gate()
 
