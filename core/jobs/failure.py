@@ -33,8 +33,7 @@ def described(error: BaseException, node: str | None = None, folders: Sequence[P
     if isinstance(error, InvalidGraph) and node is None and error.problems:
         node = error.problems[0].node
     message = without_paths(_sentence(error)[:LONGEST], folders)
-    code = LimnerError.code if isinstance(error, KeyboardInterrupt) else kind(error).code
-    return story.error(code, _name(error), message, node)
+    return story.error(kind(error).code, _name(error), message, node)
 
 
 def lost_device(error: BaseException) -> str:
@@ -86,8 +85,6 @@ def _places() -> list[Path]:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, InvalidGraph):
         return "the workflow cannot run: " + "; ".join(map(str, error.problems))
-    if isinstance(error, KeyboardInterrupt):  # a node has raised it: nobody has pressed a key
-        return _name(error)
     return errors.sentence(error)
 
 

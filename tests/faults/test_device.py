@@ -42,7 +42,10 @@ def test_a_server_that_loses_its_device_says_so_keeps_what_waits_and_goes_on_whe
 
 def test_a_job_that_does_not_fit_fails_with_a_code_of_its_own_and_the_next_one_fits(tmp_path):
     with serving(tmp_path) as server:
-        huge = {"1": entry("FaultyNoise", size=8192, seed=0), "2": entry("ImageScale", image=["1", 0])}
+        huge = {
+            "1": entry("EmptyImage", width=8192, height=8192, batch_size=1, color=1),
+            "2": entry("ImageScale", image=["1", 0]),
+        }
         huge["2"]["inputs"] |= {"upscale_method": "nearest-exact", "width": 16384, "height": 16384, "crop": "disabled"}
         huge["3"] = entry("SaveImage", images=["2", 0], filename_prefix="huge")
         import resource

@@ -232,7 +232,7 @@ def test_a_server_that_can_open_no_more_files_says_so_and_recovers(tmp_path):
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used, limits[1]))
         for _ in range(3):
             try:
-                status = server.ask("/prompt", {"prompt": picture()})[0]
+                status = server.ask("/prompt", {"prompt": picture()}, patience=1)[0]
             except OSError:  # it takes no connection
                 continue
             assert status in (200, 503, 507)

@@ -93,12 +93,14 @@ class ServerProcess:
         self.process = None
         return code
 
-    def ask(self, path: str, data: Any = None, method: str | None = None) -> tuple[int, Any]:
+    def ask(
+        self, path: str, data: Any = None, method: str | None = None, patience: float = PATIENCE
+    ) -> tuple[int, Any]:
         """What it answers: the status, and the JSON.  No error tells where on the machine things lie."""
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(f"{self.address}{path}", body, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=patience) as answer:
                 return answer.status, _json(answer.read())
         except urllib.error.HTTPError as error:
             with error:
